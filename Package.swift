@@ -1,0 +1,48 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target: warnings are errors.
+let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+
+/// The software processor is optimised in debug builds too: its chains of tail calls are loops only then.
+let hot: [SwiftSetting] =
+  strict + [.unsafeFlags(["-O", "-enforce-exclusivity=unchecked", "-Xcc", "-momit-leaf-frame-pointer"])]
+
+let package = Package(
+  name: "ringside",
+  products: [.executable(name: "ringside", targets: ["ringside"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+  ],
+  targets: [
+    .target(name: "CHost", cSettings: [.define("_GNU_SOURCE"), .unsafeFlags(["-Wall", "-Werror"])]),
+    .systemLibrary(name: "CZydis"),
+    .target(
+      name: "Host", dependencies: ["CHost", .product(name: "SystemPackage", package: "swift-system")],
+      swiftSettings: strict),
+    .target(name: "X86", dependencies: ["CHost"], swiftSettings: strict),
+    .target(name: "Memory", dependencies: ["CHost", "X86"], swiftSettings: strict),
+    .target(
+      name: "Machine",
+      dependencies: ["CHost", "Host", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
+      swiftSettings: strict),
+    .target(
+      name: "Processor", dependencies: ["CHost", "CZydis", "Host", "Machine", "Memory", "X86"], swiftSettings: hot),
+    .target(
+      name: "Devices", dependencies: ["Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
+      swiftSettings: strict),
+    .target(name: "Firmware", dependencies: ["CHost", "Machine", "Memory", "X86"], swiftSettings: strict),
+    .executableTarget(
+      name: "ringside",
+      dependencies: [
+        "CHost", "Devices", "Firmware", "Host", "Machine", "Memory", "Processor", "X86",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
+      swiftSettings: strict),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,4 @@
+#pragma once
+#include "CPUState.h"
+#include "Operation.h"
+#include "HostCalls.h"

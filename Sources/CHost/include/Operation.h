@@ -1,0 +1,87 @@
+// A decoded instruction as the interpreter's chain of tail calls runs it, and the tables that the chain consults.
+
+#pragma once
+#include <stdint.h>
+#include "CPUState.h"
+
+/// One link of the chain. `a`, `b`, `result` and `kind` are the arithmetic flags in lazy form (see LazyFlags.swift).
+typedef void (*OperationHandler)(CPUState *_Nonnull, const struct Operation *_Nonnull, uint64_t a, uint64_t b,
+                                 uint64_t result, uint64_t kind);
+
+typedef struct Operation {
+  OperationHandler _Nonnull handler;
+  /// Immediate, sign-extended; for direct branches the target's displacement from the block's start.
+  uint64_t immediate;
+  /// Effective-address mask by address size: ~0, 0xffffffff or 0xffff.
+  uint64_t addressMask;
+  int32_t displacement;
+  /// Byte offsets into CPUState: register operands (AH to BH are 1 to 13) …
+  uint8_t destination, source;
+  /// … base and index registers (`zero` where absent, `rip` for RIP-relative) …
+  uint8_t base, index;
+  /// Left shift of the index: 0 to 3.
+  uint8_t scale;
+  /// … and the segment base to add (`zero` where the segment is flat).
+  uint8_t segment;
+  /// Instruction length in bytes, 1 to 15.
+  uint8_t length;
+  /// Operand size in bytes.
+  uint8_t size;
+  /// Segment register of the memory operand: 0 to 5, ES to GS.
+  uint8_t segmentRegister;
+  /// Mode and prefix bits (`OperationFlags`).
+  uint8_t flags;
+  /// Where this instruction starts, from the block's start.
+  uint16_t offset;
+  /// Number of this instruction in its block.
+  uint16_t number;
+  /// Row in the semantic function table for operations without a chain handler of their own.
+  uint16_t semantic;
+  /// Mnemonic-specific small number (condition code, vector register, opcode extension).
+  uint16_t detail;
+  uint16_t reserved;
+  /// Linked block of a direct branch, or the native thunk.
+  void *_Nullable link;
+} Operation;
+
+typedef enum __attribute__((flag_enum, enum_extensibility(open))) OperationFlags : uint8_t {
+  OperationFlagsRep = 1,
+  OperationFlagsRepNE = 2,
+  OperationFlagsLock = 4,
+  /// The operand that could be memory is memory.
+  OperationFlagsMemory = 8,
+  /// 67 prefix or mode: address size is 16 (only with `Address32` clear) or 32 bits.
+  OperationFlagsAddress32 = 16,
+  OperationFlagsAddress16 = 32,
+} OperationFlags;
+
+/// One page of the software TLB. A tag is the linear page address; 1 (never a page address) where that access must take
+/// the slow path.
+typedef struct TLBEntry {
+  uint64_t readTag, writeTag, fetchTag;
+  /// Host address = linear address + addend.
+  uint64_t addend;
+} TLBEntry;
+
+typedef struct BlockCacheEntry {
+  /// Linear address of the block's first instruction, exclusive-or `EngineArea.blockKey`.
+  uint64_t tag;
+  struct CodeBlock *_Nullable block;
+} BlockCacheEntry;
+
+/// Decoded instructions that run one after another, all on one guest-physical page (the last may reach into the next).
+typedef struct CodeBlock {
+  Operation *_Nonnull operations;
+  /// Guest-physical address of the first byte, and mode bits.
+  uint64_t physicalAddress;
+  uint64_t key;
+  /// Guest-physical page of the tail of an instruction that crosses; ~0 where none does.
+  uint64_t secondPage;
+  uint32_t instructionCount;
+  uint32_t byteCount;
+  uint32_t operationCount;
+  uint32_t isDead;
+  /// Next block that starts on the same page; next that reaches into the same second page.
+  struct CodeBlock *_Nullable nextOnPage;
+  struct CodeBlock *_Nullable nextOnSecondPage;
+} CodeBlock;

@@ -1,0 +1,16 @@
+import X86
+
+/// Where devices answer: ports and guest-physical ranges that are not RAM. Built before the machine runs; accesses come
+/// under the machine lock.
+public protocol BusMapping: AnyObject {
+  /// Routes ports `ports` to `device`'s region `region`; the first port is offset `offset`.
+  func map(_ device: any Device, region: Int, ports: ClosedRange<UInt16>, offset: UInt64) throws(BusConflict)
+  /// Routes a guest-physical range to `device`'s region `region`.
+  func map(_ device: any Device, region: Int, memory: Range<UInt64>) throws(BusConflict)
+}
+
+/// Two devices claim one address.
+public struct BusConflict: Error, CustomStringConvertible, Sendable {
+  public var description: String
+  public init(_ description: String) { self.description = description }
+}

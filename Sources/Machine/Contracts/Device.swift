@@ -1,0 +1,94 @@
+import Logging
+import Memory
+import X86
+
+/// A device model. It sees offsets into its own regions and does not know where they sit on the bus.
+///
+/// All calls come under the machine lock. Unknown offsets behave as hardware would: reads give all ones (or what the
+/// chip's manual says), writes are ignored. No value that a guest can write may trap.
+public protocol Device: AnyObject {
+  /// Everything that a snapshot must hold.
+  associatedtype State: Codable
+
+  /// Catalogue name, for logs and snapshots: "serial", "ioapic" …
+  var name: String { get }
+  /// The device gets its connections to the machine; called once, before `reset`.
+  func attach(to platform: DevicePlatform)
+  /// Power-on state.
+  func reset()
+  /// `size` is 1, 2, 4 or 8 bytes; the value is zero-extended.
+  func read(region: Int, offset: UInt64, size: Int) -> UInt64
+  func write(region: Int, offset: UInt64, size: Int, value: UInt64)
+  func save() -> State
+  /// Puts the device into a saved state, timers and interrupt lines included.
+  func restore(_ state: State)
+}
+
+/// What a device may use of the machine around it.
+public struct DevicePlatform {
+  public var clock: any Clock
+  public var memory: GuestMemory
+  public var log: Logger
+  /// Everything nondeterministic that enters the guest through this device (keys, received bytes, host time of day,
+  /// entropy) is taken through here.
+  public var inputs: any NondeterministicInput
+  /// Asks for a change of the whole machine's state; takes effect after the current access.
+  public var request: (MachineRequest) -> Void
+
+  public init(
+    clock: any Clock, memory: GuestMemory, log: Logger, inputs: any NondeterministicInput,
+    request: @escaping (MachineRequest) -> Void
+  ) {
+    self.clock = clock
+    self.memory = memory
+    self.log = log
+    self.inputs = inputs
+    self.request = request
+  }
+}
+
+/// What a device can ask of the whole machine.
+public enum MachineRequest: Equatable, Sendable {
+  case powerOff
+  case reset
+  case suspend
+  /// The debug-exit port: end the process with this status.
+  case exit(status: Int32)
+}
+
+/// An interrupt wire, used under the machine lock only. Level semantics: `set(true)` asserts, `set(false)` releases; an edge is both in turn.
+public struct InterruptLine: @unchecked Sendable {
+  private let change: (Bool) -> Void
+  public init(_ change: @escaping (Bool) -> Void) { self.change = change }
+  /// A wire that leads nowhere.
+  public static let unconnected = InterruptLine { _ in }
+  public func set(_ level: Bool) { change(level) }
+  public func pulse() {
+    change(true)
+    change(false)
+  }
+}
+
+/// What stands between interrupt sources and one virtual processor. All calls under the machine lock.
+public protocol InterruptController: AnyObject {
+  /// The vector that the processor would get now, if its IF allows; nil where there is none. No side effect.
+  func pendingVector(cpu: Int) -> UInt8?
+  /// Interrupt acknowledge cycle: the vector, now in service. Nil only if nothing is pending any more.
+  func acknowledge(cpu: Int) -> UInt8?
+  /// A model-specific register of the controller (APIC base, x2APIC, TSC deadline). Nil: not one of ours, or refused.
+  func readMSR(_ index: UInt32, cpu: Int) -> UInt64?
+  /// False: not one of ours, or refused.
+  func writeMSR(_ index: UInt32, value: UInt64, cpu: Int) -> Bool
+  /// CR8 as the processor has it now, mirrored both ways.
+  func setTaskPriority(_ cr8: UInt64, cpu: Int)
+  func taskPriority(cpu: Int) -> UInt64
+}
+
+/// What an interrupt controller tells a processor. Any thread, under the machine lock.
+public protocol InterruptTarget: AnyObject {
+  /// `pendingVector` may have changed from nil: look again.
+  func interruptsChanged(cpu: Int)
+  func nonMaskableInterrupt(cpu: Int)
+  func initialize(cpu: Int)
+  func startUp(cpu: Int, vector: UInt8)
+}

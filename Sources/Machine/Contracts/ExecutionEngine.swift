@@ -1,0 +1,46 @@
+import CHost
+import X86
+
+/// What an engine can do, as data: ask, do not try and fail.
+public struct EngineCapabilities: Sendable, Equatable {
+  /// `run(budget:)` stops after exactly that many instructions (otherwise: at some moment after it was asked to stop).
+  public var countsInstructions: Bool
+  /// Honours `CPUIntercepts`.
+  public var interceptsTime: Bool
+  /// Guest code modes it can run.
+  public var runsRealMode: Bool
+  public var runsProtectedMode: Bool
+
+  public init(countsInstructions: Bool, interceptsTime: Bool, runsRealMode: Bool, runsProtectedMode: Bool) {
+    self.countsInstructions = countsInstructions
+    self.interceptsTime = interceptsTime
+    self.runsRealMode = runsRealMode
+    self.runsProtectedMode = runsProtectedMode
+  }
+}
+
+/// The engine itself could not go on: a host problem, never a guest's doing.
+public struct EngineFailure: Error, CustomStringConvertible, Sendable {
+  public var description: String
+  public init(_ description: String) { self.description = description }
+}
+
+/// A technique that runs guest code on one virtual processor.
+///
+/// An engine object belongs to one virtual CPU and is used by that CPU's thread alone, except for `invalidate` and the
+/// attention word. All guest-visible state is in `CPUState`, so that another engine can go on from any exit.
+public protocol ExecutionEngine: AnyObject {
+  var capabilities: EngineCapabilities { get }
+
+  /// Runs guest code until an exit, for at most `budget` instructions. On return `state` is whole: flags, RIP, x87 and
+  /// vector state are in their architectural places. Pending events in `state` (`interruptPending`, `nmiPending`,
+  /// `pendingDebug`) are delivered before the first instruction.
+  func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit
+
+  /// Guest-physical memory in `range` was changed from outside: drop what was decoded or translated from it. Any
+  /// thread; takes effect before the engine's next block.
+  func invalidate(_ range: Range<UInt64>)
+
+  /// State was changed from outside `run` (reset, restore, debugger): drop everything derived from it. The CPU's thread.
+  func stateChanged(_ state: inout CPUState)
+}

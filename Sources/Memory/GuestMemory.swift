@@ -1,0 +1,173 @@
+import CHost
+import Glibc
+import X86
+
+/// What is known of one page of guest RAM.
+public struct PageAttributes: OptionSet, Sendable {
+  public let rawValue: UInt8
+  @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
+  /// Written since the bit was last cleared.
+  public static let dirty = PageAttributes(rawValue: 1)
+  /// An engine holds decoded or translated code of this page: writes must be reported to it.
+  public static let holdsCode = PageAttributes(rawValue: 2)
+  /// Somebody wants to know of each write.
+  public static let watched = PageAttributes(rawValue: 4)
+}
+
+/// The guest's RAM: one memfd, mapped once, so that another process can map it too and snapshots can clone it.
+///
+/// RAM up to `lowLimit` (3 GiB) starts at address 0; what is more continues at 4 GiB, as on a PC. The mapping is aligned
+/// to 2 MiB and asks for huge pages. Page attributes are bytes in an array beside it, written with plain byte stores by
+/// whoever writes guest memory; a lost race costs a second report, never a missed one, because `holdsCode` and `watched`
+/// are changed only under the machine lock while engines are told to drop their write translations.
+public final class GuestMemory: @unchecked Sendable {
+  public enum Failure: Error, CustomStringConvertible {
+    case size(UInt64, limit: UInt64)
+    case host(call: String, errno: Int32, size: UInt64)
+
+    public var description: String {
+      switch self {
+      case .size(let size, let limit):
+        "a guest memory of \(size) bytes is not possible: give a multiple of 4096 from 1 MiB to \(limit) bytes"
+      case .host(let call, let errno, let size):
+        "the host could not provide \(size >> 20) MiB of guest memory (\(call): \(String(cString: strerror(errno))))"
+      }
+    }
+  }
+
+  /// Where low RAM ends and the hole for devices begins.
+  public static let lowLimit: UInt64 = 3 << 30
+  /// Where RAM beyond `lowLimit` continues.
+  public static let highBase: UInt64 = 4 << 30
+
+  /// Bytes of RAM.
+  public let size: UInt64
+  /// The memfd.
+  public let descriptor: Int32
+  /// Host address of the first byte; RAM is contiguous here.
+  public let base: UnsafeMutableRawPointer
+  /// One `PageAttributes` byte for each page, in host order.
+  public let attributes: UnsafeMutablePointer<UInt8>
+  /// Called with a guest-physical range when a page that holds code, or is watched, was written by somebody other than
+  /// the engine (a device's DMA, a debugger). Set by the virtual machine before anything runs.
+  public var onProtectedWrite: (@Sendable (Range<UInt64>) -> Void)?
+
+  public init(size: UInt64) throws(Failure) {
+    guard size >= 1 << 20, size <= 1 << 40, size & 0xfff == 0 else { throw .size(size, limit: 1 << 40) }
+    let alignment: UInt64 = 2 << 20
+    let fd = hostMemoryFile("ringside-ram")
+    guard fd >= 0 else { throw .host(call: "memfd_create", errno: errno, size: size) }
+    guard ftruncate(fd, Int(size)) == 0 else {
+      let error = errno
+      close(fd)
+      throw .host(call: "ftruncate", errno: error, size: size)
+    }
+    // Reserve with slack, then map the file at the first aligned address of the reservation.
+    let reservation = mmap(nil, Int(size + alignment), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    guard let reservation, reservation != MAP_FAILED else {
+      let error = errno
+      close(fd)
+      throw .host(call: "mmap", errno: error, size: size)
+    }
+    let start = (UInt64(UInt(bitPattern: reservation)) + alignment - 1) & ~(alignment - 1)
+    let wanted = UnsafeMutableRawPointer(bitPattern: UInt(start))
+    guard let mapping = mmap(wanted, Int(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0),
+      mapping != MAP_FAILED
+    else {
+      let error = errno
+      munmap(reservation, Int(size + alignment))
+      close(fd)
+      throw .host(call: "mmap", errno: error, size: size)
+    }
+    madvise(mapping, Int(size), MADV_HUGEPAGE)
+    self.size = size
+    descriptor = fd
+    base = mapping
+    attributes = .allocate(capacity: Int(size >> 12))
+    attributes.initialize(repeating: 0, count: Int(size >> 12))
+  }
+
+  deinit {
+    munmap(base, Int(size))
+    close(descriptor)
+    attributes.deallocate()
+  }
+
+  /// Offset into the mapping of a guest-physical address, or nil where there is no RAM.
+  @inlinable public func offset(of address: GuestPhysicalAddress) -> UInt64? {
+    let raw = address.rawValue
+    let low = min(size, Self.lowLimit)
+    if raw < low { return raw }
+    guard raw >= Self.highBase else { return nil }
+    let offset = raw &- Self.highBase &+ Self.lowLimit
+    return offset < size ? offset : nil
+  }
+
+  /// The guest-physical address of an offset into the mapping.
+  @inlinable public func address(atOffset offset: UInt64) -> GuestPhysicalAddress {
+    GuestPhysicalAddress(offset < Self.lowLimit ? offset : offset &- Self.lowLimit &+ Self.highBase)
+  }
+
+  /// Host address of the page that holds `address`, or nil where there is no RAM. Valid for accesses within that page.
+  @inlinable public func hostPage(of address: GuestPhysicalAddress) -> UnsafeMutableRawPointer? {
+    guard let offset = offset(of: address) else { return nil }
+    return base + Int(offset & ~0xfff)
+  }
+
+  /// The guest-physical ranges that are RAM, in ascending order.
+  public var ranges: [Range<UInt64>] {
+    let low = 0..<min(size, Self.lowLimit)
+    guard size > Self.lowLimit else { return [low] }
+    return [low, Self.highBase..<(Self.highBase + size - Self.lowLimit)]
+  }
+
+  /// Whether the whole of `count` bytes at `address` is RAM.
+  public func contains(_ address: GuestPhysicalAddress, count: UInt64) -> Bool {
+    ranges.contains {
+      $0.lowerBound <= address.rawValue && address.rawValue < $0.upperBound
+        && count <= $0.upperBound - address.rawValue
+    }
+  }
+
+  /// Copies guest memory out. False, and nothing copied, where not all of the range is RAM.
+  public func read(_ address: GuestPhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+    guard let destination = buffer.baseAddress else { return true }
+    guard contains(address, count: UInt64(buffer.count)), let offset = offset(of: address) else { return false }
+    memcpy(destination, base + Int(offset), buffer.count)
+    return true
+  }
+
+  /// Copies into guest memory, marks it dirty and reports pages that hold code or are watched. False, and nothing
+  /// copied, where not all of the range is RAM.
+  public func write(_ address: GuestPhysicalAddress, from buffer: UnsafeRawBufferPointer) -> Bool {
+    guard let source = buffer.baseAddress else { return true }
+    guard contains(address, count: UInt64(buffer.count)), let offset = offset(of: address) else { return false }
+    memcpy(base + Int(offset), source, buffer.count)
+    noteWrite(address, count: UInt64(buffer.count))
+    return true
+  }
+
+  /// To be called after writing through a host pointer. The range must be RAM.
+  public func noteWrite(_ address: GuestPhysicalAddress, count: UInt64) {
+    guard count > 0, let first = offset(of: address) else { return }
+    var isProtected = false
+    for page in Int(first >> 12)...Int((first + count - 1) >> 12) {
+      isProtected =
+        isProtected || attributes[page] & (PageAttributes.holdsCode.rawValue | PageAttributes.watched.rawValue) != 0
+      attributes[page] |= PageAttributes.dirty.rawValue
+    }
+    if isProtected { onProtectedWrite?(address.rawValue..<(address.rawValue + count)) }
+  }
+
+  /// Copies out a value of a trivial type, or nil where not all of it is RAM.
+  public func load<T: BitwiseCopyable>(_ address: GuestPhysicalAddress, as type: T.Type) -> T? {
+    let count = UInt64(MemoryLayout<T>.size)
+    guard contains(address, count: count), let offset = offset(of: address) else { return nil }
+    return (base + Int(offset)).loadUnaligned(as: T.self)
+  }
+
+  /// Stores a value of a trivial type. False where not all of it is RAM.
+  public func store<T: BitwiseCopyable>(_ value: T, at address: GuestPhysicalAddress) -> Bool {
+    withUnsafeBytes(of: value) { write(address, from: $0) }
+  }
+}
