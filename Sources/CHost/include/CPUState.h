@@ -151,7 +151,9 @@ typedef struct CPUState {
   // x87 pointers as the guest sees them (the host's own never leak into it).
   uint64_t fpuInstructionPointer, fpuDataPointer;
   uint16_t fpuOpcode, fpuCodeSegment, fpuDataSegment, fpuReserved;
-  uint8_t padding[40];
+  /// PDPTE registers: loaded with CR3 under PAE paging (SDM vol. 3A, 4.4.1).
+  uint64_t pdpte[4];
+  uint8_t padding[8];
 
   /// x87, SSE and AVX state, in XSAVE's standard (non-compacted) format: legacy region 0, header 512, YMM_Hi128 576.
   /// Offset 1024; whoever allocates a CPUState aligns it to 64 bytes (Swift imports no stricter alignment than 16).

@@ -39,7 +39,8 @@ typedef struct Operation {
   uint16_t semantic;
   /// Mnemonic-specific small number (condition code, vector register, opcode extension).
   uint16_t detail;
-  uint16_t reserved;
+  /// Size in bytes of the second operand where it differs (MOVZX, CVT…, MOVSX); byte offset of a third register operand.
+  uint8_t sourceSize, third;
   /// Linked block of a direct branch, or the native thunk.
   void *_Nullable link;
 } Operation;
@@ -48,11 +49,12 @@ typedef enum __attribute__((flag_enum, enum_extensibility(open))) OperationFlags
   OperationFlagsRep = 1,
   OperationFlagsRepNE = 2,
   OperationFlagsLock = 4,
-  /// The operand that could be memory is memory.
-  OperationFlagsMemory = 8,
-  /// 67 prefix or mode: address size is 16 (only with `Address32` clear) or 32 bits.
-  OperationFlagsAddress32 = 16,
-  OperationFlagsAddress16 = 32,
+  /// The first operand is memory (it may be read, written or both).
+  OperationFlagsMemoryFirst = 8,
+  /// The second or a later operand is memory (it is only read).
+  OperationFlagsMemorySource = 16,
+  /// The second operand is the immediate.
+  OperationFlagsImmediateSource = 32,
 } OperationFlags;
 
 /// One page of the software TLB. A tag is the linear page address; 1 (never a page address) where that access must take
@@ -64,7 +66,7 @@ typedef struct TLBEntry {
 } TLBEntry;
 
 typedef struct BlockCacheEntry {
-  /// Linear address of the block's first instruction, exclusive-or `EngineArea.blockKey`.
+  /// RIP of the block's first instruction; a hit also needs the block's `key` to be the current `EngineArea.blockKey`.
   uint64_t tag;
   struct CodeBlock *_Nullable block;
 } BlockCacheEntry;
@@ -72,7 +74,7 @@ typedef struct BlockCacheEntry {
 /// Decoded instructions that run one after another, all on one guest-physical page (the last may reach into the next).
 typedef struct CodeBlock {
   Operation *_Nonnull operations;
-  /// Guest-physical address of the first byte, and mode bits.
+  /// Guest-physical address of the first byte, and the code mode it was decoded under.
   uint64_t physicalAddress;
   uint64_t key;
   /// Guest-physical page of the tail of an instruction that crosses; ~0 where none does.

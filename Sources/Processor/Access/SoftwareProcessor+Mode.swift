@@ -1,0 +1,61 @@
+import CHost
+import X86
+
+/// What is derived from the processor's mode.
+extension SoftwareProcessor {
+  /// To be called after any change of CPL, CS, SS, DS, ES, RFLAGS (TF, AC, VM), CR0, CR3, CR4, EFER, XCR0 or DR7: brings
+  /// the TLB table, the block cache and the code mode in line. Cheap. Flushing is the changer's own affair.
+  func modeChanged() {
+    let context: TranslationCache.Context
+    if cpu.pointee.cpl == 3 {
+      context = .user
+    } else if cpu.pointee.rflags & RFLAGS.ac != 0, cpu.pointee.cr4 & CR4.smap != 0 {
+      context = .supervisorWithAC
+    } else {
+      context = .supervisor
+    }
+    cpu.pointee.engine.tlb = translations.table(context)
+    cpu.pointee.engine.blockCache = translations.blocks
+    cpu.pointee.engine.blockKey = codeMode.rawValue
+  }
+
+  /// The mode that code at CS:RIP is decoded under.
+  var codeMode: CodeMode {
+    var mode: CodeMode = []
+    if isLongMode64 {
+      mode = [.code64, .flat]
+    } else {
+      if cpu.pointee.segments.1.attributes & SegmentAttributes.big != 0 { mode.insert(.code32) }
+      if cpu.pointee.segments.2.attributes & SegmentAttributes.big != 0 { mode.insert(.stack32) }
+      if usesParagraphs { mode.insert(.paragraphs) }
+      if isFlat { mode.insert(.flat) }
+    }
+    if cpu.pointee.cpl == 3 { mode.insert(.user) }
+    let cr0 = cpu.pointee.cr0
+    let cr4 = cpu.pointee.cr4
+    if cr0 & (CR0.em | CR0.ts) == 0 {
+      mode.insert(.x87)
+      if cr4 & CR4.osfxsr != 0 { mode.insert(.sse) }
+    }
+    if cr0 & CR0.ts == 0, cr4 & CR4.osxsave != 0, cpu.pointee.xcr0 & 6 == 6, isProtectedMode, !isVirtual8086 {
+      mode.insert(.avx)
+    }
+    if cpu.pointee.rflags & RFLAGS.tf != 0 || cpu.pointee.dr7 & 0xff != 0 { mode.insert(.stepping) }
+    return mode
+  }
+
+  /// Whether segmentation of code, data and stack has no effect.
+  private var isFlat: Bool {
+    guard isProtectedMode, !isVirtual8086 else { return false }
+    for register in [SegmentRegister.es, .cs, .ss, .ds] {
+      let state = segment(register)
+      let type = state.attributes & (SegmentAttributes.code | SegmentAttributes.conformingExpandDown)
+      let isData = register != .cs
+      guard state.base == 0, state.limit == 0xffff_ffff, state.attributes & SegmentAttributes.present != 0,
+        !isData || (type == 0 && state.attributes & SegmentAttributes.readWrite != 0),
+        isData || state.attributes & SegmentAttributes.readWrite != 0
+      else { return false }
+    }
+    return true
+  }
+}

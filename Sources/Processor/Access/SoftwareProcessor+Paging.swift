@@ -1,0 +1,276 @@
+import CHost
+import Memory
+import X86
+
+/// Address translation (SDM vol. 3A, chapter 4): no paging, 32-bit (with PSE and PSE-36), PAE, 4-level and 5-level.
+extension SoftwareProcessor {
+  /// What a walk found.
+  private struct Leaf {
+    var physical: UInt64
+    /// R/W, U/S and XD of all levels taken together.
+    var isWritable: Bool
+    var isUser: Bool
+    var isExecuteDisabled: Bool
+    var isDirty: Bool
+    var protectionKey: UInt32
+  }
+
+  /// Bits of a page-fault error code (SDM vol. 3A, 4.7).
+  enum PageFaultCode {
+    static let present: UInt32 = 1
+    static let write: UInt32 = 2
+    static let user: UInt32 = 4
+    static let reserved: UInt32 = 8
+    static let fetch: UInt32 = 16
+    static let protectionKey: UInt32 = 32
+  }
+
+  private enum Entry {
+    static let present: UInt64 = 1
+    static let writable: UInt64 = 2
+    static let user: UInt64 = 4
+    static let accessed: UInt64 = 0x20
+    static let dirty: UInt64 = 0x40
+    static let large: UInt64 = 0x80
+    static let executeDisable: UInt64 = 1 << 63
+  }
+
+  /// Translates one linear address for one access: sets accessed and dirty bits, fills the TLB for current rights.
+  ///
+  /// Throws #PF, and #GP(0) for an address that is not canonical (callers that access the stack check that first).
+  func translate(_ address: UInt64, for access: AccessKind, rights: AccessRights) throws(GuestFault)
+    -> GuestPhysicalAddress
+  {
+    let isUser = rights == .user || (rights == .current && cpu.pointee.cpl == 3)
+    guard cpu.pointee.cr0 & CR0.pg != 0 else {
+      let physical = GuestPhysicalAddress(address & 0xffff_ffff & addressLines)
+      if rights == .current { fill(address, physical, isWritable: true) }
+      return physical
+    }
+    guard isCanonical(address) else { throw .generalProtection() }
+
+    var code: UInt32 = isUser ? PageFaultCode.user : 0
+    if access == .write { code |= PageFaultCode.write }
+    if access == .fetch, hasExecuteDisable || cpu.pointee.cr4 & CR4.smep != 0 { code |= PageFaultCode.fetch }
+
+    let leaf = try walk(address, access: access, code: code) { (leaf) throws(GuestFault) in
+      try self.checkRights(leaf, address, for: access, rights: rights, isUser: isUser, code: code)
+    }
+    let physical = GuestPhysicalAddress(leaf.physical & addressLines)
+    if rights == .current {
+      let mayWrite =
+        leaf.isDirty && (leaf.isWritable || (!isUser && cpu.pointee.cr0 & CR0.wp == 0))
+        && !isKeyProtected(leaf, write: true, isUser: isUser)
+      fill(address, physical, isWritable: mayWrite)
+    }
+    return physical
+  }
+
+  private var hasExecuteDisable: Bool { cpu.pointee.efer & EFER.nxe != 0 && cpu.pointee.cr4 & CR4.pae != 0 }
+
+  /// Whether an address is canonical for the paging mode; always so outside 64-bit mode.
+  @inline(__always) func isCanonical(_ address: UInt64) -> Bool {
+    guard cpu.pointee.efer & EFER.lma != 0 else { return true }
+    let unused: Int64 = cpu.pointee.cr4 & CR4.la57 != 0 ? 7 : 16
+    return (Int64(bitPattern: address) &<< unused) &>> unused == Int64(bitPattern: address)
+  }
+
+  private func checkRights(
+    _ leaf: Leaf, _ address: UInt64, for access: AccessKind, rights: AccessRights, isUser: Bool, code: UInt32
+  ) throws(GuestFault) {
+    let violation = GuestFault.pageFault(address: address, errorCode: code | PageFaultCode.present)
+    if isUser {
+      guard leaf.isUser, access != .write || leaf.isWritable else { throw violation }
+    } else {
+      if access == .write, !leaf.isWritable, cpu.pointee.cr0 & CR0.wp != 0 { throw violation }
+      if leaf.isUser {
+        if access == .fetch {
+          if cpu.pointee.cr4 & CR4.smep != 0 { throw violation }
+        } else if cpu.pointee.cr4 & CR4.smap != 0,
+          rights == .implicitSupervisor || cpu.pointee.rflags & RFLAGS.ac == 0
+        {
+          throw violation
+        }
+      }
+    }
+    if access == .fetch {
+      if leaf.isExecuteDisabled, hasExecuteDisable { throw violation }
+    } else if isKeyProtected(leaf, write: access == .write, isUser: isUser) {
+      throw .pageFault(address: address, errorCode: code | PageFaultCode.present | PageFaultCode.protectionKey)
+    }
+  }
+
+  /// Protection keys (SDM vol. 3A, 4.6.2).
+  private func isKeyProtected(_ leaf: Leaf, write: Bool, isUser: Bool) -> Bool {
+    guard cpu.pointee.efer & EFER.lma != 0, cpu.pointee.cr4 & (CR4.pke | CR4.pks) != 0 else { return false }
+    let shift = leaf.protectionKey &* 2
+    if leaf.isUser {
+      guard cpu.pointee.cr4 & CR4.pke != 0 else { return false }
+      let bits = cpu.pointee.pkru &>> shift
+      return bits & 1 != 0 || (write && bits & 2 != 0 && (isUser || cpu.pointee.cr0 & CR0.wp != 0))
+    }
+    guard cpu.pointee.cr4 & CR4.pks != 0 else { return false }
+    let bits = UInt32(truncatingIfNeeded: cpu.pointee.pkrs) &>> shift
+    return bits & 1 != 0 || (write && bits & 2 != 0 && cpu.pointee.cr0 & CR0.wp != 0)
+  }
+
+  /// Puts a page into the current TLB table.
+  private func fill(_ address: UInt64, _ physical: GuestPhysicalAddress, isWritable: Bool) {
+    guard let host = memory.hostPage(of: physical), let table = cpu.pointee.engine.tlb else { return }
+    let page = address & ~0xfff
+    let number = (Int(bitPattern: host) &- Int(bitPattern: memory.base)) >> 12
+    let attributes = PageAttributes(rawValue: memory.attributes[number])
+    let isPlain = attributes.isDisjoint(with: [.holdsCode, .watched])
+    if isWritable, isPlain { memory.attributes[number] |= PageAttributes.dirty.rawValue }
+    table[TranslationCache.index(of: address)] = TLBEntry(
+      readTag: page, writeTag: isWritable && isPlain ? page : 1, fetchTag: 1,
+      addend: UInt64(UInt(bitPattern: host)) &- page)
+    translations.noteFill()
+  }
+
+  // MARK: The walk
+
+  /// Walks the page tables; `check` refuses before any accessed or dirty bit of the leaf is set.
+  private func walk(
+    _ address: UInt64, access: AccessKind, code: UInt32, _ check: (Leaf) throws(GuestFault) -> Void
+  ) throws(GuestFault) -> Leaf {
+    cpu.pointee.cr4 & CR4.pae != 0
+      ? try walkPAE(address, access: access, code: code, check)
+      : try walkLegacy(address, access: access, code: code, check)
+  }
+
+  /// 4-level, 5-level and PAE paging: 8-byte entries.
+  private func walkPAE(
+    _ address: UInt64, access: AccessKind, code: UInt32, _ check: (Leaf) throws(GuestFault) -> Void
+  ) throws(GuestFault) -> Leaf {
+    let isLong = cpu.pointee.efer & EFER.lma != 0
+    var reserved = ~model.physicalAddressMask & 0x000f_ffff_ffff_f000
+    if !isLong { reserved |= 0x7ff0_0000_0000_0000 }
+    if cpu.pointee.efer & EFER.nxe == 0 { reserved |= Entry.executeDisable }
+
+    var leaf = Leaf(
+      physical: 0, isWritable: true, isUser: true, isExecuteDisabled: false, isDirty: false, protectionKey: 0)
+    var level: Int
+    var table: UInt64
+    if isLong {
+      level = cpu.pointee.cr4 & CR4.la57 != 0 ? 5 : 4
+      table = cpu.pointee.cr3 & 0x000f_ffff_ffff_f000
+    } else {
+      let pointer = withUnsafeBytes(of: &cpu.pointee.pdpte) {
+        $0.load(fromByteOffset: Int(address >> 30 & 3) * 8, as: UInt64.self)
+      }
+      guard pointer & Entry.present != 0 else { throw .pageFault(address: address, errorCode: code) }
+      level = 2
+      table = pointer & 0x000f_ffff_ffff_f000
+    }
+    while true {
+      let shift = UInt64(12 + 9 * (level - 1))
+      let location = table &+ (address >> shift & 0x1ff) &* 8
+      var entry = readEntry(location, size: 8)
+      guard entry & Entry.present != 0 else { throw .pageFault(address: address, errorCode: code) }
+      let isLarge = entry & Entry.large != 0
+      let isLeaf = level == 1 || (isLarge && (level == 2 || (level == 3 && isLong && model.hasGigabytePages)))
+      var bad = reserved
+      if isLeaf, level > 1 {
+        bad |= ((1 as UInt64) << shift &- 1) & ~0x1fff
+      } else if isLarge, level > 2 {
+        bad |= Entry.large
+      }
+      guard entry & bad == 0 else {
+        throw .pageFault(address: address, errorCode: code | PageFaultCode.present | PageFaultCode.reserved)
+      }
+      leaf.isWritable = leaf.isWritable && entry & Entry.writable != 0
+      leaf.isUser = leaf.isUser && entry & Entry.user != 0
+      leaf.isExecuteDisabled = leaf.isExecuteDisabled || entry & Entry.executeDisable != 0
+      if isLeaf {
+        let offsetMask = (1 as UInt64) << shift &- 1
+        leaf.physical = (entry & 0x000f_ffff_ffff_f000 & ~offsetMask) | (address & offsetMask)
+        leaf.protectionKey = UInt32(truncatingIfNeeded: entry >> 59 & 15)
+        leaf.isDirty = entry & Entry.dirty != 0
+        try check(leaf)
+        let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
+        guard mark(location, &entry, wanted, size: 8) else {
+          return try walk(address, access: access, code: code, check)
+        }
+        leaf.isDirty = entry & Entry.dirty != 0
+        return leaf
+      }
+      guard mark(location, &entry, Entry.accessed, size: 8) else {
+        return try walk(address, access: access, code: code, check)
+      }
+      table = entry & 0x000f_ffff_ffff_f000
+      level -= 1
+    }
+  }
+
+  /// 32-bit paging: 4-byte entries, 4 MiB pages under CR4.PSE with PSE-36's high address bits.
+  private func walkLegacy(
+    _ address: UInt64, access: AccessKind, code: UInt32, _ check: (Leaf) throws(GuestFault) -> Void
+  ) throws(GuestFault) -> Leaf {
+    let directory = (cpu.pointee.cr3 & 0xffff_f000) &+ (address >> 22 & 0x3ff) &* 4
+    var entry = readEntry(directory, size: 4)
+    guard entry & Entry.present != 0 else { throw .pageFault(address: address, errorCode: code) }
+    var leaf = Leaf(
+      physical: 0, isWritable: entry & Entry.writable != 0, isUser: entry & Entry.user != 0, isExecuteDisabled: false,
+      isDirty: false, protectionKey: 0)
+    var location = directory
+    if entry & Entry.large != 0, cpu.pointee.cr4 & CR4.pse != 0 {
+      // Bits 20:13 are address bits 39:32; bit 21 and those beyond the physical address width are reserved.
+      let high = entry >> 13 & 0xff
+      guard entry & 1 << 21 == 0, high << 32 & ~model.physicalAddressMask == 0 else {
+        throw .pageFault(address: address, errorCode: code | PageFaultCode.present | PageFaultCode.reserved)
+      }
+      leaf.physical = high << 32 | entry & 0xffc0_0000 | address & 0x3f_ffff
+    } else {
+      guard mark(directory, &entry, Entry.accessed, size: 4) else {
+        return try walk(address, access: access, code: code, check)
+      }
+      location = (entry & 0xffff_f000) &+ (address >> 12 & 0x3ff) &* 4
+      entry = readEntry(location, size: 4)
+      guard entry & Entry.present != 0 else { throw .pageFault(address: address, errorCode: code) }
+      leaf.isWritable = leaf.isWritable && entry & Entry.writable != 0
+      leaf.isUser = leaf.isUser && entry & Entry.user != 0
+      leaf.physical = entry & 0xffff_f000 | address & 0xfff
+    }
+    leaf.isDirty = entry & Entry.dirty != 0
+    try check(leaf)
+    let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
+    guard mark(location, &entry, wanted, size: 4) else {
+      return try walk(address, access: access, code: code, check)
+    }
+    leaf.isDirty = entry & Entry.dirty != 0
+    return leaf
+  }
+
+  /// A paging-structure entry; all ones where there is no RAM.
+  func readEntry(_ location: UInt64, size: Int) -> UInt64 {
+    let address = GuestPhysicalAddress(location & addressLines)
+    guard let page = memory.hostPage(of: address) else { return size == 8 ? ~0 : 0xffff_ffff }
+    let host = page + Int(address.rawValue & 0xfff)
+    return size == 8 ? host.load(as: UInt64.self) : UInt64(host.load(as: UInt32.self))
+  }
+
+  /// Sets bits of an entry with a locked exchange. False if somebody changed the entry meanwhile: walk again.
+  private func mark(_ location: UInt64, _ entry: inout UInt64, _ bits: UInt64, size: Int) -> Bool {
+    guard entry & bits != bits else { return true }
+    let address = GuestPhysicalAddress(location & addressLines)
+    guard let page = memory.hostPage(of: address) else { return true }
+    let seen = hostCompareExchange(page + Int(address.rawValue & 0xfff), entry, entry | bits, Int32(size))
+    guard seen == entry else { return false }
+    entry |= bits
+    noteWrite(address, count: size)
+    return true
+  }
+
+  /// The page a write went to by its physical address: dirty, and if it holds code, that code is dropped.
+  func noteWrite(_ address: GuestPhysicalAddress, count: Int) {
+    guard let host = memory.hostPage(of: address) else { return }
+    let number = (Int(bitPattern: host) &- Int(bitPattern: memory.base)) >> 12
+    let attributes = PageAttributes(rawValue: memory.attributes[number])
+    if !attributes.contains(.dirty) { memory.attributes[number] |= PageAttributes.dirty.rawValue }
+    if attributes.contains(.holdsCode) { blocks.noteWrite(page: number, address: address.rawValue, count: count) }
+    if attributes.contains(.watched) {
+      memory.onProtectedWrite?(address.rawValue..<(address.rawValue &+ UInt64(count)))
+    }
+  }
+}

@@ -1,0 +1,91 @@
+import CHost
+import X86
+
+/// Segment checks and the processor's mode, from the hidden parts of segment registers (SDM vol. 3A, chapter 5).
+extension SoftwareProcessor {
+  @inline(__always) func segment(_ register: SegmentRegister) -> SegmentState { segment(register.rawValue) }
+
+  @inline(__always) func segment(_ number: Int) -> SegmentState {
+    segmentPointer(number).pointee
+  }
+
+  @inline(__always) func setSegment(_ number: Int, _ value: SegmentState) {
+    segmentPointer(number).pointee = value
+  }
+
+  @inline(__always) private func segmentPointer(_ number: Int) -> UnsafeMutablePointer<SegmentState> {
+    (UnsafeMutableRawPointer(cpu) + 144 + (number & 7) &* 16).assumingMemoryBound(to: SegmentState.self)
+  }
+
+  /// IA-32e mode with CS.L: 64-bit code.
+  @inline(__always) var isLongMode64: Bool {
+    cpu.pointee.efer & EFER.lma != 0 && cpu.pointee.segments.1.attributes & SegmentAttributes.long != 0
+  }
+
+  @inline(__always) var isLongMode: Bool { cpu.pointee.efer & EFER.lma != 0 }
+
+  @inline(__always) var isProtectedMode: Bool { cpu.pointee.cr0 & CR0.pe != 0 }
+
+  @inline(__always) var isVirtual8086: Bool { cpu.pointee.rflags & RFLAGS.vm != 0 }
+
+  /// Real-address or virtual-8086 mode: selectors are paragraphs.
+  @inline(__always) var usesParagraphs: Bool { !isProtectedMode || isVirtual8086 }
+
+  /// Default operand and address size of the code segment in bytes: 8 stands for 64-bit mode.
+  var codeSize: Int {
+    if isLongMode64 { return 8 }
+    return cpu.pointee.segments.1.attributes & SegmentAttributes.big != 0 ? 4 : 2
+  }
+
+  /// Width of the stack pointer in bytes.
+  var stackSize: Int {
+    if isLongMode64 { return 8 }
+    return cpu.pointee.segments.2.attributes & SegmentAttributes.big != 0 ? 4 : 2
+  }
+
+  /// The linear address of `count` bytes at `offset` of a segment, after all checks of segmentation.
+  ///
+  /// Throws #SS(0) for SS and #GP(0) for the others: not canonical in 64-bit mode; unusable, wrong type or beyond the
+  /// limit elsewhere.
+  func linearAddress(segment number: Int, offset: UInt64, count: Int, for access: AccessKind) throws(GuestFault)
+    -> UInt64
+  {
+    let isStack = number == SegmentRegister.ss.rawValue
+    if isLongMode64 {
+      let address = number >= 4 ? offset &+ segment(number).base : offset
+      guard isCanonical(address), isCanonical(address &+ UInt64(truncatingIfNeeded: count &- 1)) else {
+        throw isStack ? .stackFault() : .generalProtection()
+      }
+      return address
+    }
+    let state = segment(number)
+    guard permits(state, access), isWithin(state, offset: offset, count: count) else {
+      throw isStack ? .stackFault() : .generalProtection()
+    }
+    return (state.base &+ offset) & 0xffff_ffff
+  }
+
+  /// Whether the segment's type allows the access.
+  private func permits(_ state: SegmentState, _ access: AccessKind) -> Bool {
+    if usesParagraphs { return true }
+    guard state.attributes & SegmentAttributes.present != 0 else { return false }
+    let isCode = state.attributes & SegmentAttributes.code != 0
+    let bit = state.attributes & SegmentAttributes.readWrite != 0
+    switch access {
+    case .read: return !isCode || bit
+    case .write: return !isCode && bit
+    case .fetch: return isCode
+    }
+  }
+
+  /// Whether all bytes are inside the limit; expand-down segments are valid above it.
+  private func isWithin(_ state: SegmentState, offset: UInt64, count: Int) -> Bool {
+    let last = offset &+ UInt64(truncatingIfNeeded: count &- 1)
+    let dataExpandDown = SegmentAttributes.code | SegmentAttributes.conformingExpandDown
+    if state.attributes & dataExpandDown == SegmentAttributes.conformingExpandDown, isProtectedMode {
+      let top: UInt64 = state.attributes & SegmentAttributes.big != 0 ? 0xffff_ffff : 0xffff
+      return offset > UInt64(state.limit) && last <= top
+    }
+    return last <= UInt64(state.limit)
+  }
+}

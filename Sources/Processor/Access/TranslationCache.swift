@@ -1,0 +1,143 @@
+import CHost
+
+/// The software TLB: for each of several recent address spaces, one table of pages for each set of access rights.
+///
+/// Address spaces are told apart by CR3 and, under CR4.PCIDE, by PCID, so that a change of CR3 that need not flush is the
+/// change of a pointer. Chain handlers index `EngineArea.tlb` directly; everything else is here. Entries are filled by
+/// `SoftwareProcessor.fill`, and a write tag is only ever present for a page whose writes nobody has asked to see.
+///
+/// Each address space also has its cache from linear instruction address to block, which lives and dies with the
+/// translations that it rests on.
+final class TranslationCache {
+  /// Rights that a table's entries were checked for.
+  enum Context: Int, CaseIterable {
+    case supervisor, supervisorWithAC, user
+  }
+
+  static let pageCount = 1024
+  static let blockEntryCount = 4096
+  static let spaceCount = 8
+
+  /// One address space.
+  struct Space {
+    /// CR3's page-table address and PCID bits; ~0: unused.
+    var root: UInt64 = ~0
+    var lastUse: UInt64 = 0
+    /// Tables of all contexts, one after another.
+    let tables: UnsafeMutablePointer<TLBEntry>
+    let blocks: UnsafeMutablePointer<BlockCacheEntry>
+    /// Whether anything was filled since the last flush.
+    var isEmpty = true
+  }
+
+  private(set) var spaces: [Space]
+  private(set) var current = 0
+  private var useCount: UInt64 = 0
+
+  private static let noPage = TLBEntry(readTag: 1, writeTag: 1, fetchTag: 1, addend: 0)
+  private static let tableLength = pageCount * Context.allCases.count
+
+  init() {
+    spaces = (0..<Self.spaceCount).map { _ in
+      let tables = UnsafeMutablePointer<TLBEntry>.allocate(capacity: Self.tableLength)
+      tables.initialize(repeating: Self.noPage, count: Self.tableLength)
+      let blocks = UnsafeMutablePointer<BlockCacheEntry>.allocate(capacity: Self.blockEntryCount)
+      blocks.initialize(repeating: BlockCacheEntry(tag: 1, block: nil), count: Self.blockEntryCount)
+      return Space(tables: tables, blocks: blocks)
+    }
+  }
+
+  deinit {
+    for space in spaces {
+      space.tables.deallocate()
+      space.blocks.deallocate()
+    }
+  }
+
+  func table(_ context: Context) -> UnsafeMutablePointer<TLBEntry> {
+    spaces[current].tables + context.rawValue * Self.pageCount
+  }
+
+  var blocks: UnsafeMutablePointer<BlockCacheEntry> { spaces[current].blocks }
+
+  /// The entry that a linear address falls on.
+  @inline(__always) static func index(of address: UInt64) -> Int { Int(truncatingIfNeeded: (address &>> 12) & 1023) }
+
+  func noteFill() { spaces[current].isEmpty = false }
+
+  /// Makes `root` the current address space; what is known of it is kept unless `flushes`.
+  func select(root: UInt64, flushes: Bool) {
+    useCount += 1
+    if spaces[current].root != root {
+      if let known = spaces.firstIndex(where: { $0.root == root }) {
+        current = known
+      } else {
+        var oldest = 0
+        for index in 1..<spaces.count where spaces[index].lastUse < spaces[oldest].lastUse { oldest = index }
+        current = oldest
+        flush(space: oldest)
+        spaces[oldest].root = root
+      }
+    }
+    spaces[current].lastUse = useCount
+    if flushes { flush(space: current) }
+  }
+
+  /// Forgets everything, of all address spaces.
+  func flushAll() {
+    for index in spaces.indices { flush(space: index) }
+  }
+
+  func flushCurrent() { flush(space: current) }
+
+  /// Forgets one PCID's translations (INVPCID type 1).
+  func flush(pcid: UInt64) {
+    for index in spaces.indices where spaces[index].root != ~0 && spaces[index].root & 0xfff == pcid {
+      flush(space: index)
+    }
+  }
+
+  private func flush(space index: Int) {
+    guard !spaces[index].isEmpty else { return }
+    spaces[index].tables.update(repeating: Self.noPage, count: Self.tableLength)
+    dropBlocks(space: index)
+    spaces[index].isEmpty = true
+  }
+
+  private func dropBlocks(space index: Int) {
+    spaces[index].blocks.update(repeating: BlockCacheEntry(tag: 1, block: nil), count: Self.blockEntryCount)
+  }
+
+  /// Forgets the blocks found by linear address, in all address spaces.
+  func dropAllBlocks() {
+    for index in spaces.indices { dropBlocks(space: index) }
+  }
+
+  /// Forgets one page (INVLPG) in every address space: a superset of what the manual requires, and right for global
+  /// pages.
+  func flush(page address: UInt64) {
+    let entry = Self.index(of: address)
+    let page = address & ~0xfff
+    for space in spaces where !space.isEmpty {
+      for context in 0..<Context.allCases.count {
+        space.tables[context * Self.pageCount + entry] = Self.noPage
+      }
+      for index in 0..<Self.blockEntryCount where space.blocks[index].block != nil {
+        let tag = space.blocks[index].tag
+        if (tag ^ page) & 0x0000_ffff_ffff_f000 == 0 { space.blocks[index] = BlockCacheEntry(tag: 1, block: nil) }
+      }
+    }
+  }
+
+  /// Sends writes to one host page through the slow path from now on.
+  func protect(hostPage: UInt64) {
+    for space in spaces where !space.isEmpty {
+      for index in 0..<Self.tableLength {
+        let entry = space.tables + index
+        if entry.pointee.writeTag != 1, entry.pointee.writeTag &+ entry.pointee.addend == hostPage {
+          entry.pointee.writeTag = 1
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,9 @@
+import X86
+
+/// What processor the guest sees: everything that CPUID, MSRs and the decoder's gates agree on.
+struct CPUModel: Sendable {
+  var physicalAddressBits: UInt64 = 40
+  var hasGigabytePages = true
+
+  var physicalAddressMask: UInt64 { (1 << physicalAddressBits) - 1 }
+}

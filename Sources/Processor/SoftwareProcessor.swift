@@ -1,0 +1,47 @@
+import CHost
+import Machine
+import Memory
+import X86
+
+/// The state of one virtual processor as every handler and semantic function holds it.
+typealias CPU = UnsafeMutablePointer<CPUState>
+/// A decoded instruction inside its block.
+typealias Op = UnsafePointer<Operation>
+
+/// One software-run virtual processor: state, address translation, and what instructions do with them.
+///
+/// `CPUState` is the architecture; this object is the machinery around it. The instruction's meaning is written once, as
+/// a *semantic function* (`Semantics/`), in terms of the accessors of `Access/`: operands, memory, stack, segments.
+/// Interpreter and translator both call it. What is hot has a *chain handler* instead (`Interpreter/`), which does the
+/// common case without leaving the chain of tail calls.
+///
+/// **Restartability.** Until its last memory access has succeeded, an instruction changes nothing that the guest can see:
+/// a fault, or an exit that must be answered from outside, executes it again from the start. Port reads, loads from
+/// devices and device-owned MSRs rely on this (see `VMExit`).
+///
+/// **Flags.** Semantic functions see RFLAGS whole in `cpu.pointee.rflags`; the lazy form exists only inside chains.
+///
+/// One thread, the virtual CPU's, uses an object of this class.
+final class SoftwareProcessor {
+  let cpu: CPU
+  let memory: GuestMemory
+  let model: CPUModel
+  let translations: TranslationCache
+  let blocks: BlockStore
+  /// The exit that the running instruction asks for (`GuestFault.exit`, or a write that already happened).
+  var pendingExits = ExitQueue()
+  /// Answers that the running instruction has got from outside.
+  var replay = ReplayedAnswers()
+  /// The fault at which a chain stopped (`StopReason.fault`).
+  var fault = GuestFault.exit
+  /// Physical address lines that reach the bus: all ones, or without bit 20 while A20 is masked.
+  var addressLines: UInt64 = ~0
+
+  init(cpu: CPU, memory: GuestMemory, model: CPUModel) {
+    self.cpu = cpu
+    self.memory = memory
+    self.model = model
+    translations = TranslationCache()
+    blocks = BlockStore()
+  }
+}
