@@ -37,11 +37,31 @@ final class SoftwareProcessor {
   /// Physical address lines that reach the bus: all ones, or without bit 20 while A20 is masked.
   var addressLines: UInt64 = ~0
 
+  let decoder = InstructionDecoder()
+  let native: NativeUnit
+  /// Bytes of an instruction that lies on two pages.
+  let crossing: UnsafeMutablePointer<UInt8>
+  /// What code fetches from where nothing answers: a page of ones.
+  let floatingBus: UnsafeMutableRawPointer
+
   init(cpu: CPU, memory: GuestMemory, model: CPUModel) {
     self.cpu = cpu
     self.memory = memory
     self.model = model
     translations = TranslationCache()
-    blocks = BlockStore()
+    blocks = BlockStore(memory: memory)
+    native = NativeUnit()
+    crossing = .allocate(capacity: 16)
+    floatingBus = .allocate(byteCount: 4096, alignment: 4096)
+    floatingBus.initializeMemory(as: UInt8.self, repeating: 0xff, count: 4096)
+    blocks.onProtect = { [translations] page in
+      translations.protect(hostPage: UInt64(UInt(bitPattern: memory.base)) &+ UInt64(page) << 12)
+    }
+    blocks.onEmpty = { [translations] in translations.dropAllBlocks() }
+  }
+
+  deinit {
+    crossing.deallocate()
+    floatingBus.deallocate()
   }
 }

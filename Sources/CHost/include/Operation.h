@@ -27,17 +27,18 @@ typedef struct Operation {
   uint8_t length;
   /// Operand size in bytes.
   uint8_t size;
-  /// Segment register of the memory operand: 0 to 5, ES to GS.
+  /// Segment register of the memory operand: 0 to 5, ES to GS. SS for PUSH, POP, CALL and RET.
   uint8_t segmentRegister;
-  /// Mode and prefix bits (`OperationFlags`).
-  uint8_t flags;
+  /// Number of this instruction in its block.
+  uint8_t number;
+  /// Operand kinds and prefixes (`OperationFlags`).
+  uint16_t flags;
   /// Where this instruction starts, from the block's start.
   uint16_t offset;
-  /// Number of this instruction in its block.
-  uint16_t number;
   /// Row in the semantic function table for operations without a chain handler of their own.
   uint16_t semantic;
-  /// Mnemonic-specific small number (condition code, vector register, opcode extension).
+  /// Mnemonic-specific small number: condition code; for direct branches the number of instructions of the block that
+  /// come after this one.
   uint16_t detail;
   /// Size in bytes of the second operand where it differs (MOVZX, CVT…, MOVSX); byte offset of a third register operand.
   uint8_t sourceSize, third;
@@ -45,7 +46,7 @@ typedef struct Operation {
   void *_Nullable link;
 } Operation;
 
-typedef enum __attribute__((flag_enum, enum_extensibility(open))) OperationFlags : uint8_t {
+typedef enum __attribute__((flag_enum, enum_extensibility(open))) OperationFlags : uint16_t {
   OperationFlagsRep = 1,
   OperationFlagsRepNE = 2,
   OperationFlagsLock = 4,
@@ -55,6 +56,16 @@ typedef enum __attribute__((flag_enum, enum_extensibility(open))) OperationFlags
   OperationFlagsMemorySource = 16,
   /// The second operand is the immediate.
   OperationFlagsImmediateSource = 32,
+  /// A direct branch whose target is on the page of its block's start.
+  OperationFlagsLinkable = 64,
+  /// There are three operands, and the third is the immediate.
+  OperationFlagsImmediateThird = 128,
+  /// The first operand is the immediate (PUSH, direct branches).
+  OperationFlagsImmediateFirst = 256,
+  /// The memory operand's offset is `immediate`: MOV with a 64-bit absolute address.
+  OperationFlagsAbsoluteAddress = 512,
+  /// A direct branch: `immediate` is its target.
+  OperationFlagsRelative = 1024,
 } OperationFlags;
 
 /// One page of the software TLB. A tag is the linear page address; 1 (never a page address) where that access must take

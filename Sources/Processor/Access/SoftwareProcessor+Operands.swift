@@ -36,7 +36,8 @@ extension SoftwareProcessor {
 
   /// Offset of the memory operand within its segment, wrapped to the address size.
   @inline(__always) func effectiveAddress(_ op: Op) -> UInt64 {
-    (register(op.pointee.base, as: UInt64.self)
+    if op.pointee.flags & OperationFlags.absoluteAddress.rawValue != 0 { return op.pointee.immediate }
+    return (register(op.pointee.base, as: UInt64.self)
       &+ (register(op.pointee.index, as: UInt64.self) &<< UInt64(op.pointee.scale))
       &+ UInt64(truncatingIfNeeded: op.pointee.displacement)) & op.pointee.addressMask
   }

@@ -44,7 +44,7 @@ extension SoftwareProcessor {
     let isUser = rights == .user || (rights == .current && cpu.pointee.cpl == 3)
     guard cpu.pointee.cr0 & CR0.pg != 0 else {
       let physical = GuestPhysicalAddress(address & 0xffff_ffff & addressLines)
-      if rights == .current { fill(address, physical, isWritable: true) }
+      if rights == .current { fill(address, physical, access, isWritable: true) }
       return physical
     }
     guard isCanonical(address) else { throw .generalProtection() }
@@ -61,7 +61,7 @@ extension SoftwareProcessor {
       let mayWrite =
         leaf.isDirty && (leaf.isWritable || (!isUser && cpu.pointee.cr0 & CR0.wp == 0))
         && !isKeyProtected(leaf, write: true, isUser: isUser)
-      fill(address, physical, isWritable: mayWrite)
+      fill(address, physical, access, isWritable: mayWrite)
     }
     return physical
   }
@@ -114,18 +114,34 @@ extension SoftwareProcessor {
     return bits & 1 != 0 || (write && bits & 2 != 0 && cpu.pointee.cr0 & CR0.wp != 0)
   }
 
-  /// Puts a page into the current TLB table.
-  private func fill(_ address: UInt64, _ physical: GuestPhysicalAddress, isWritable: Bool) {
+  /// Puts a page into the current TLB table: what the access found out, beside what is known of the page already.
+  private func fill(_ address: UInt64, _ physical: GuestPhysicalAddress, _ access: AccessKind, isWritable: Bool) {
     guard let host = memory.hostPage(of: physical), let table = cpu.pointee.engine.tlb else { return }
     let page = address & ~0xfff
+    let addend = UInt64(UInt(bitPattern: host)) &- page
     let number = (Int(bitPattern: host) &- Int(bitPattern: memory.base)) >> 12
-    let attributes = PageAttributes(rawValue: memory.attributes[number])
-    let isPlain = attributes.isDisjoint(with: [.holdsCode, .watched])
-    if isWritable, isPlain { memory.attributes[number] |= PageAttributes.dirty.rawValue }
-    table[TranslationCache.index(of: address)] = TLBEntry(
-      readTag: page, writeTag: isWritable && isPlain ? page : 1, fetchTag: 1,
-      addend: UInt64(UInt(bitPattern: host)) &- page)
+    var entry = table[TranslationCache.index(of: address)]
+    let isKnown = entry.addend == addend && (entry.readTag == page || entry.fetchTag == page)
+    if !isKnown { entry = TLBEntry(readTag: 1, writeTag: 1, fetchTag: 1, addend: addend) }
+    if access == .fetch {
+      entry.fetchTag = page
+    } else {
+      let isPlain = PageAttributes(rawValue: memory.attributes[number]).isDisjoint(with: [.holdsCode, .watched])
+      if isWritable, isPlain { memory.attributes[number] |= PageAttributes.dirty.rawValue }
+      entry.readTag = page
+      entry.writeTag = isWritable && isPlain ? page : 1
+    }
+    table[TranslationCache.index(of: address)] = entry
     translations.noteFill()
+  }
+
+  /// Where code is fetched from.
+  func translateFetch(_ address: UInt64) throws(GuestFault) -> GuestPhysicalAddress {
+    if let entry = cpu.pointee.engine.tlb?[TranslationCache.index(of: address)], entry.fetchTag == address & ~0xfff {
+      let offset = address &+ entry.addend &- UInt64(UInt(bitPattern: memory.base))
+      return memory.address(atOffset: offset)
+    }
+    return try translate(address, for: .fetch, rights: .current)
   }
 
   // MARK: The walk

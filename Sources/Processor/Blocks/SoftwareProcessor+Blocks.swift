@@ -1,0 +1,171 @@
+import CHost
+import CZydis
+import Memory
+import X86
+
+/// Finding and making blocks.
+extension SoftwareProcessor {
+  /// Most instructions of one block.
+  private static var longestBlock: Int { 48 }
+
+  /// The block at CS:RIP in the current code mode, decoded if need be. Nil when fetching faults: the fault is recorded
+  /// as a chain's is.
+  func currentBlock() -> UnsafeMutablePointer<CodeBlock>? {
+    do throws(GuestFault) {
+      let block = try fetchBlock()
+      let rip = cpu.pointee.rip
+      if let cache = cpu.pointee.engine.blockCache {
+        cache[Chain.blockIndex(rip)] = BlockCacheEntry(tag: rip, block: block)
+        translations.noteFill()
+      }
+      return block
+    } catch {
+      fault = error
+      cpu.pointee.engine.stopReason |= StopReason.fault
+      return nil
+    }
+  }
+
+  private func fetchBlock() throws(GuestFault) -> UnsafeMutablePointer<CodeBlock> {
+    let mode = CodeMode(rawValue: cpu.pointee.engine.blockKey)
+    let rip = cpu.pointee.rip
+    if !mode.contains(.flat), rip > UInt64(cpu.pointee.segments.1.limit) { throw .generalProtection() }
+    let start = codeAddress(rip)
+    let physical = try translateFetch(start)
+    if let block = blocks.find(physical.rawValue, key: mode.rawValue) {
+      if block.pointee.secondPage == ~0 { return block }
+      let second = try translateFetch(codeAddress(rip &+ 4096) & ~0xfff)
+      if second.rawValue == block.pointee.secondPage { return block }
+    }
+    return try build(start, physical, mode)
+  }
+
+  private func codeAddress(_ rip: UInt64) -> UInt64 {
+    isLongMode64 ? rip : (rip &+ cpu.pointee.segments.1.base) & 0xffff_ffff
+  }
+
+  private func build(
+    _ start: UInt64, _ physical: GuestPhysicalAddress, _ mode: CodeMode
+  ) throws(GuestFault) -> UnsafeMutablePointer<CodeBlock> {
+    let longest = mode.contains(.stepping) ? 1 : Self.longestBlock
+    blocks.makeRoom(for: longest + 1)
+    let operations = blocks.nextOperations
+    let bytes = (memory.hostPage(of: physical) ?? floatingBus) + Int(physical.rawValue & 0xfff)
+    let available = 4096 - Int(physical.rawValue & 0xfff)
+    var offset = 0
+    var count = 0
+    var secondPage: UInt64?
+    var ended = false
+    while !ended, count < longest, offset < available {
+      let code = UnsafePointer(bytes.assumingMemoryBound(to: UInt8.self)) + offset
+      var failure = decoder.decode(code, count: available - offset, mode: mode)
+      if failure == .truncated {
+        if count > 0 { break }
+        let second = try translateFetch((start | 0xfff) &+ 1)
+        secondPage = second.rawValue
+        failure = decodeAcross(code, available, second, mode)
+      }
+      var op: Operation
+      if failure == nil {
+        op = decoder.operands(offset: offset, number: count)
+        if !mode.contains(.flat), exceedsLimit(op) {
+          if count > 0 { break }
+          throw .generalProtection()
+        }
+        ended = select(&op, code, mode, start: Int(physical.rawValue & 0xfff))
+      } else {
+        op = decoder.placeholder(
+          failure == .tooLong ? PseudoInstructions.generalProtection : PseudoInstructions.invalidOpcode,
+          offset: offset, number: count)
+        ended = true
+      }
+      (operations + count).initialize(to: op)
+      offset += Int(op.length)
+      count += 1
+      if secondPage != nil { break }
+    }
+    (operations + count).initialize(to: link(to: offset, number: count, isSamePage: offset < available, mode))
+    for number in 0..<count where operations[number].isDirectJump {
+      operations[number].detail = UInt16(count - number - 1)
+    }
+    return blocks.add(
+      address: physical.rawValue, key: mode.rawValue, instructionCount: count, byteCount: offset,
+      operationCount: count + 1, secondPage: secondPage)
+  }
+
+  /// Decodes an instruction whose first bytes end a page.
+  private func decodeAcross(
+    _ code: UnsafePointer<UInt8>, _ count: Int, _ second: GuestPhysicalAddress, _ mode: CodeMode
+  ) -> InstructionDecoder.Failure? {
+    let rest = (memory.hostPage(of: second) ?? floatingBus).assumingMemoryBound(to: UInt8.self)
+    let buffer = crossing
+    for index in 0..<15 { buffer[index] = index < count ? code[index] : rest[index - count] }
+    return decoder.decode(buffer, count: 15, mode: mode)
+  }
+
+  private func exceedsLimit(_ op: Operation) -> Bool {
+    let last = cpu.pointee.rip &+ UInt64(op.offset) &+ UInt64(op.length) &- 1
+    return last > UInt64(cpu.pointee.segments.1.limit)
+  }
+
+  /// The operation that leads from a block's end to what follows.
+  private func link(to offset: Int, number: Int, isSamePage: Bool, _ mode: CodeMode) -> Operation {
+    var op = decoder.placeholder(PseudoInstructions.invalidOpcode, offset: offset, number: number)
+    op.handler = BranchHandlers.fallThrough
+    op.immediate = UInt64(offset)
+    op.addressMask = mode.contains(.code64) ? ~0 : 0xffff_ffff
+    op.length = 0
+    if isSamePage { op.flags = OperationFlags.linkable.rawValue }
+    return op
+  }
+
+  /// Chooses what runs the decoded instruction. True if it ends its block.
+  private func select(_ op: inout Operation, _ code: UnsafePointer<UInt8>, _ mode: CodeMode, start: Int) -> Bool {
+    let instruction = decoder.instruction
+    func refuse(_ row: UInt16) -> Bool {
+      op.semantic = row
+      op.handler = Chain.semantic
+      return true
+    }
+    guard model.offers(instruction.pointee.meta.isa_set) else { return refuse(PseudoInstructions.invalidOpcode) }
+    if let unit = decoder.unit {
+      guard unit.isEnabled(in: mode) else {
+        op.detail = unit.rawValue
+        return refuse(PseudoInstructions.unitDisabled)
+      }
+      if native.prepare(
+        instruction, operands: decoder.operands, bytes: secondPageSafe(code, op), into: &op)
+      {
+        return false
+      }
+    }
+    guard let number = InstructionTable.rowNumber(for: instruction.pointee.mnemonic, op) else {
+      return refuse(PseudoInstructions.invalidOpcode)
+    }
+    let options = InstructionTable.rows[Int(number)].options
+    if options.contains(.privileged), mode.contains(.user) { return refuse(PseudoInstructions.generalProtection) }
+    op.semantic = number
+    if let handler = HandlerSelection.handler(for: instruction.pointee.mnemonic, op, mode: mode) {
+      op.handler = handler
+    }
+    if op.isDirectJump {
+      op.addressMask = mode.contains(.code64) ? ~0 : 0xffff_ffff
+      let target = start &+ Int(truncatingIfNeeded: op.immediate)
+      if target >= 0, target < 4096 { op.flags |= OperationFlags.linkable.rawValue }
+    }
+    return options.contains(.endsBlock)
+  }
+
+  /// The instruction's bytes in one piece.
+  private func secondPageSafe(_ code: UnsafePointer<UInt8>, _ op: Operation) -> UnsafePointer<UInt8> {
+    let isWhole = Int(bitPattern: code) & 0xfff &+ Int(op.length) <= 4096
+    return isWhole ? code : UnsafePointer(crossing)
+  }
+}
+
+extension Operation {
+  /// A relative branch.
+  fileprivate var isDirectJump: Bool {
+    flags & OperationFlags.relative.rawValue != 0
+  }
+}

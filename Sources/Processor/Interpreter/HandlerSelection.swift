@@ -1,0 +1,139 @@
+import CHost
+import CZydis
+
+/// Which instructions have a chain handler, by mnemonic and shape. Nil: the semantic function does it.
+enum HandlerSelection {
+  static func handler(for mnemonic: ZydisMnemonic, _ op: Operation, mode: CodeMode) -> OperationHandler? {
+    guard let shape = OperandShape(op), op.third < Operation.debugMark else { return nil }
+    if shape.hasMemory, !addressesFlatly(op, mode) { return nil }
+    let handlers = byMnemonic[Int(mnemonic.rawValue)]
+    return handlers?(op, shape, mode)
+  }
+
+  /// FS and GS have bases only in 64-bit mode; elsewhere their limits must be checked.
+  private static func addressesFlatly(_ op: Operation, _ mode: CodeMode) -> Bool {
+    mode.contains(.code64) || (mode.contains(.flat) && op.segment == Operation.absent)
+  }
+
+  private typealias Choice = @Sendable (Operation, OperandShape, CodeMode) -> OperationHandler?
+
+  private static let byMnemonic: [Choice?] = {
+    var table = [Choice?](repeating: nil, count: Int(ZYDIS_MNEMONIC_MAX_VALUE.rawValue) + 1)
+    func add(_ mnemonic: ZydisMnemonic, _ choice: @escaping Choice) { table[Int(mnemonic.rawValue)] = choice }
+
+    let arithmetic: [(ZydisMnemonic, [OperationHandler])] = [
+      (ZYDIS_MNEMONIC_ADD, ArithmeticHandlers.add), (ZYDIS_MNEMONIC_OR, ArithmeticHandlers.or),
+      (ZYDIS_MNEMONIC_ADC, ArithmeticHandlers.adc), (ZYDIS_MNEMONIC_SBB, ArithmeticHandlers.sbb),
+      (ZYDIS_MNEMONIC_AND, ArithmeticHandlers.and), (ZYDIS_MNEMONIC_SUB, ArithmeticHandlers.sub),
+      (ZYDIS_MNEMONIC_XOR, ArithmeticHandlers.xor), (ZYDIS_MNEMONIC_CMP, ArithmeticHandlers.cmp),
+      (ZYDIS_MNEMONIC_TEST, ArithmeticHandlers.test),
+    ]
+    for (mnemonic, handlers) in arithmetic {
+      add(mnemonic) { op, shape, _ in sizeWithout16(op).map { handlers[shape.rawValue * 3 + $0] } }
+    }
+    add(ZYDIS_MNEMONIC_MOV) { op, shape, _ in
+      MoveHandlers.mov[shape.rawValue * 4 + Int(op.size).trailingZeroBitCount]
+    }
+    add(ZYDIS_MNEMONIC_MOVZX) { op, shape, _ in
+      guard op.size >= 4 else { return nil }
+      return MoveHandlers.movzx[(shape.hasMemory ? 2 : 0) + (op.sourceSize == 1 ? 0 : 1)]
+    }
+    let signExtension: Choice = { op, shape, _ in
+      guard op.size >= 4 else { return nil }
+      let source = Int(op.sourceSize).trailingZeroBitCount
+      return MoveHandlers.movsx[(shape.hasMemory ? 6 : 0) + source * 2 + (op.size == 8 ? 1 : 0)]
+    }
+    add(ZYDIS_MNEMONIC_MOVSX, signExtension)
+    add(ZYDIS_MNEMONIC_MOVSXD, signExtension)
+    add(ZYDIS_MNEMONIC_LEA) { op, _, _ in
+      op.size == 8 ? MoveHandlers.lea64 : op.size == 4 ? MoveHandlers.lea32 : nil
+    }
+    add(ZYDIS_MNEMONIC_NOP) { _, _, _ in MoveHandlers.nop }
+    add(ZYDIS_MNEMONIC_CDQE) { _, _, _ in MoveHandlers.cdqe }
+    add(ZYDIS_MNEMONIC_CDQ) { _, _, _ in MoveHandlers.cdq }
+    add(ZYDIS_MNEMONIC_CQO) { _, _, _ in MoveHandlers.cqo }
+    for mnemonic in ConditionCode.moves {
+      add(mnemonic) { op, shape, _ in
+        guard shape == .registerRegister, op.size >= 4 else { return nil }
+        return op.size == 8 ? MoveHandlers.moveIf64 : MoveHandlers.moveIf32
+      }
+    }
+    for mnemonic in ConditionCode.sets {
+      add(mnemonic) { _, shape, _ in shape.hasMemory ? nil : MoveHandlers.setIf }
+    }
+    let unary: [(ZydisMnemonic, [OperationHandler])] = [
+      (ZYDIS_MNEMONIC_INC, MoveHandlers.inc), (ZYDIS_MNEMONIC_DEC, MoveHandlers.dec),
+      (ZYDIS_MNEMONIC_NEG, MoveHandlers.neg), (ZYDIS_MNEMONIC_NOT, MoveHandlers.not),
+    ]
+    for (mnemonic, handlers) in unary {
+      add(mnemonic) { op, shape, _ in shape.hasMemory ? nil : sizeWithout16(op).map { handlers[$0] } }
+    }
+    add(ZYDIS_MNEMONIC_IMUL, multiplication)
+    let shifts: [(ZydisMnemonic, [OperationHandler])] = [
+      (ZYDIS_MNEMONIC_SHL, ShiftHandlers.shl), (ZYDIS_MNEMONIC_SHR, ShiftHandlers.shr),
+      (ZYDIS_MNEMONIC_SAR, ShiftHandlers.sar), (ZYDIS_MNEMONIC_ROL, ShiftHandlers.rol),
+      (ZYDIS_MNEMONIC_ROR, ShiftHandlers.ror),
+    ]
+    for (mnemonic, handlers) in shifts {
+      add(mnemonic) { op, shape, _ in
+        guard !shape.hasMemory, op.size >= 4 else { return nil }
+        return handlers[(shape == .registerImmediate ? 0 : 2) + (op.size == 8 ? 1 : 0)]
+      }
+    }
+    addBranches(add)
+    return table
+  }()
+
+  private static func addBranches(_ add: (ZydisMnemonic, @escaping Choice) -> Void) {
+    for (code, mnemonic) in ConditionCode.jumps.enumerated() {
+      add(mnemonic) { _, _, mode in mode.contains(.code64) ? BranchHandlers.jumpIf[code] : nil }
+    }
+    // Near branches and the stack: 64-bit code only; 66 prefixes make `size` 2.
+    add(ZYDIS_MNEMONIC_JMP) { op, shape, mode in
+      guard isPlain64(op, mode) else { return nil }
+      if op.flags & OperationFlags.immediateFirst.rawValue != 0 { return BranchHandlers.jumpDirect }
+      return shape.hasMemory ? BranchHandlers.jumpMemory : BranchHandlers.jumpRegister
+    }
+    add(ZYDIS_MNEMONIC_CALL) { op, shape, mode in
+      guard isPlain64(op, mode) else { return nil }
+      if op.flags & OperationFlags.immediateFirst.rawValue != 0 { return BranchHandlers.callDirect }
+      return shape.hasMemory ? BranchHandlers.callMemory : BranchHandlers.callRegister
+    }
+    add(ZYDIS_MNEMONIC_RET) { op, _, mode in
+      guard isPlain64(op, mode), op.flags & OperationFlags.immediateFirst.rawValue == 0 else { return nil }
+      return BranchHandlers.return
+    }
+    add(ZYDIS_MNEMONIC_PUSH) { op, shape, mode in
+      guard isPlain64(op, mode), !shape.hasMemory else { return nil }
+      return op.flags & OperationFlags.immediateFirst.rawValue != 0
+        ? BranchHandlers.pushImmediate : BranchHandlers.pushRegister
+    }
+    add(ZYDIS_MNEMONIC_POP) { op, shape, mode in
+      guard isPlain64(op, mode), !shape.hasMemory else { return nil }
+      return BranchHandlers.popRegister
+    }
+  }
+
+  private static func isPlain64(_ op: Operation, _ mode: CodeMode) -> Bool { mode.contains(.code64) && op.size == 8 }
+
+  private static let multiplication: Choice = { op, shape, _ in
+    guard op.size >= 4, op.source != Operation.absent || shape == .registerMemory else { return nil }
+    let isWide = op.size == 8
+    if op.flags & OperationFlags.immediateThird.rawValue != 0 {
+      guard shape == .registerRegister else { return nil }
+      return isWide ? MoveHandlers.imulImmediate64 : MoveHandlers.imulImmediate32
+    }
+    if shape == .registerMemory { return isWide ? MoveHandlers.imulMemory64 : MoveHandlers.imulMemory32 }
+    return isWide ? MoveHandlers.imul64 : MoveHandlers.imul32
+  }
+
+  /// 0, 1, 2 for 8, 32, 64 bits.
+  private static func sizeWithout16(_ op: Operation) -> Int? {
+    switch op.size {
+    case 1: 0
+    case 4: 1
+    case 8: 2
+    default: nil
+    }
+  }
+}

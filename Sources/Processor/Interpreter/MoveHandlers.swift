@@ -1,0 +1,370 @@
+import CHost
+import X86
+
+/// Chain handlers of moves, extensions, address calculation, conditional moves and sets, and unary arithmetic.
+enum MoveHandlers {
+  // MARK: MOV
+
+  @inline(__always)
+  private static func copy<T: Lane>(
+    _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    Chain.setRegister(cpu, op.pointee.destination, Chain.register(cpu, op.pointee.source, as: T.self))
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  @inline(__always)
+  private static func set<T: Lane>(
+    _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    Chain.setRegister(cpu, op.pointee.destination, T(truncatingIfNeeded: op.pointee.immediate))
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  @inline(__always)
+  private static func load<T: Lane>(
+    _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    guard let host = Chain.readable(cpu, Chain.address(cpu, op), MemoryLayout<T>.size) else {
+      return Chain.semantic(cpu, op, a, b, result, kind)
+    }
+    Chain.setRegister(cpu, op.pointee.destination, host.loadUnaligned(as: T.self))
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  @inline(__always)
+  private static func store<T: Lane>(
+    _ value: T, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    guard let host = Chain.writable(cpu, Chain.address(cpu, op), MemoryLayout<T>.size) else {
+      return Chain.semantic(cpu, op, a, b, result, kind)
+    }
+    host.storeBytes(of: value, as: T.self)
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  /// By shape (`OperandShape`), then 8, 16, 32, 64 bits.
+  static let mov: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return copy(Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return copy(Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return copy(Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return copy(Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return set(Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return set(Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return set(Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return set(Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return load(Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return load(Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return load(Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return load(Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return store(Chain.register(cpu, op.pointee.source, as: Int8.self), cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return store(Chain.register(cpu, op.pointee.source, as: Int16.self), cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return store(Chain.register(cpu, op.pointee.source, as: Int32.self), cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return store(Chain.register(cpu, op.pointee.source, as: Int64.self), cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return store(Int8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return store(Int16(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return store(Int32(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return store(Int64(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind)
+    },
+  ]
+
+  // MARK: MOVZX, MOVSX, MOVSXD
+
+  /// Extends a register of type `S` to `T`.
+  @inline(__always)
+  private static func extendRegister<S: FixedWidthInteger & BitwiseCopyable, T: FixedWidthInteger & BitwiseCopyable>(
+    _: S.Type, _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    Chain.setRegister(
+      cpu, op.pointee.destination, T(truncatingIfNeeded: Chain.register(cpu, op.pointee.source, as: S.self)))
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  @inline(__always)
+  private static func extendMemory<S: FixedWidthInteger & BitwiseCopyable, T: FixedWidthInteger & BitwiseCopyable>(
+    _: S.Type, _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    guard let host = Chain.readable(cpu, Chain.address(cpu, op), MemoryLayout<S>.size) else {
+      return Chain.semantic(cpu, op, a, b, result, kind)
+    }
+    Chain.setRegister(cpu, op.pointee.destination, T(truncatingIfNeeded: host.loadUnaligned(as: S.self)))
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  /// Register, then memory source; 8, 16 bits to 32 (64 is the same).
+  static let movzx: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return extendRegister(UInt8.self, UInt32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendRegister(UInt16.self, UInt32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendMemory(UInt8.self, UInt32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendMemory(UInt16.self, UInt32.self, cpu, op, a, b, result, kind)
+    },
+  ]
+
+  /// Register, then memory source; 8, 16, 32 bits, each to 32 and to 64.
+  static let movsx: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return extendRegister(Int8.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendRegister(Int8.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendRegister(Int16.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendRegister(Int16.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendRegister(Int32.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendRegister(Int32.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendMemory(Int8.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendMemory(Int8.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendMemory(Int16.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendMemory(Int16.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendMemory(Int32.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return extendMemory(Int32.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+  ]
+
+  // MARK: LEA
+
+  static let lea32: OperationHandler = { cpu, op, a, b, result, kind in
+    Chain.setRegister(cpu, op.pointee.destination, UInt32(truncatingIfNeeded: Chain.offset(cpu, op)))
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  static let lea64: OperationHandler = { cpu, op, a, b, result, kind in
+    Chain.setRegister(cpu, op.pointee.destination, Chain.offset(cpu, op))
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  static let nop: OperationHandler = { cpu, op, a, b, result, kind in
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  // MARK: CMOVcc, SETcc
+
+  @inline(__always)
+  private static func moveIf<T: Lane>(
+    _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    let old = Chain.register(cpu, op.pointee.destination, as: T.self)
+    let value = Chain.register(cpu, op.pointee.source, as: T.self)
+    let holds = LazyFlags.condition(op.pointee.detail, a, b, result, kind)
+    Chain.setRegister(cpu, op.pointee.destination, holds ? value : old)
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  static let moveIf32: OperationHandler = { cpu, op, a, b, result, kind in
+    return moveIf(Int32.self, cpu, op, a, b, result, kind)
+  }
+
+  static let moveIf64: OperationHandler = { cpu, op, a, b, result, kind in
+    return moveIf(Int64.self, cpu, op, a, b, result, kind)
+  }
+
+  static let setIf: OperationHandler = { cpu, op, a, b, result, kind in
+    let holds = LazyFlags.condition(op.pointee.detail, a, b, result, kind)
+    Chain.setRegister(cpu, op.pointee.destination, holds ? 1 : 0 as UInt8)
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  // MARK: CDQE and kin
+
+  static let cdqe: OperationHandler = { cpu, op, a, b, result, kind in
+    Chain.setRegister(cpu, 0, Int64(Chain.register(cpu, 0, as: Int32.self)))
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  static let cdq: OperationHandler = { cpu, op, a, b, result, kind in
+    Chain.setRegister(cpu, 16, Chain.register(cpu, 0, as: Int32.self) >> 31)
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  static let cqo: OperationHandler = { cpu, op, a, b, result, kind in
+    Chain.setRegister(cpu, 16, Chain.register(cpu, 0, as: Int64.self) >> 63)
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  // MARK: INC, DEC, NEG, NOT, IMUL on registers
+
+  @inline(__always)
+  private static func step<T: Lane>(
+    _ delta: T, _ newKind: UInt64, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    let old = Chain.register(cpu, op.pointee.destination, as: T.self)
+    let value = old &+ delta
+    Chain.setRegister(cpu, op.pointee.destination, value)
+    let carry: UInt64 = LazyFlags.carry(a, b, result, kind) ? 1 : 0
+    return Chain.next(cpu, op, carry, Chain.extend(old), Chain.extend(value), newKind)
+  }
+
+  @inline(__always)
+  private static func negate<T: Lane>(_: T.Type, _ cpu: CPU, _ op: Op) {
+    let old = Chain.register(cpu, op.pointee.destination, as: T.self)
+    let value = 0 &- old
+    Chain.setRegister(cpu, op.pointee.destination, value)
+    return Chain.next(cpu, op, 0, Chain.extend(old), Chain.extend(value), LazyFlags.subtract)
+  }
+
+  @inline(__always)
+  private static func invert<T: Lane>(
+    _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    Chain.setRegister(cpu, op.pointee.destination, ~Chain.register(cpu, op.pointee.destination, as: T.self))
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  @inline(__always)
+  private static func multiply<T: Lane>(_ x: T, _ y: T, _ cpu: CPU, _ op: Op) {
+    let (value, hasOverflowed) = x.multipliedReportingOverflow(by: y)
+    Chain.setRegister(cpu, op.pointee.destination, value)
+    let flag: UInt64 = hasOverflowed ? 1 : 0
+    return Chain.next(cpu, op, flag, flag, Chain.extend(value), LazyFlags.separate)
+  }
+
+  /// 8, 32, 64 bits.
+  static let inc: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return step(1 as Int8, LazyFlags.increment, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return step(1 as Int32, LazyFlags.increment, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return step(1 as Int64, LazyFlags.increment, cpu, op, a, b, result, kind)
+    },
+  ]
+
+  static let dec: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return step(-1 as Int8, LazyFlags.decrement, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return step(-1 as Int32, LazyFlags.decrement, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return step(-1 as Int64, LazyFlags.decrement, cpu, op, a, b, result, kind)
+    },
+  ]
+
+  static let neg: [OperationHandler] = [
+    { cpu, op, _, _, _, _ in
+      return negate(Int8.self, cpu, op)
+    },
+    { cpu, op, _, _, _, _ in
+      return negate(Int32.self, cpu, op)
+    },
+    { cpu, op, _, _, _, _ in
+      return negate(Int64.self, cpu, op)
+    },
+  ]
+
+  static let not: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return invert(Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return invert(Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return invert(Int64.self, cpu, op, a, b, result, kind)
+    },
+  ]
+
+  static let imul32: OperationHandler = { cpu, op, _, _, _, _ in
+    return multiply(
+      Chain.register(cpu, op.pointee.destination, as: Int32.self), Chain.register(cpu, op.pointee.source, as: Int32.self), cpu, op)
+  }
+
+  static let imulImmediate32: OperationHandler = { cpu, op, _, _, _, _ in
+    return multiply(
+      Chain.register(cpu, op.pointee.source, as: Int32.self), Int32(truncatingIfNeeded: op.pointee.immediate), cpu, op)
+  }
+
+  static let imulMemory32: OperationHandler = { cpu, op, a, b, result, kind in
+    guard let host = Chain.readable(cpu, Chain.address(cpu, op), Int32.bitWidth / 8) else {
+      return Chain.semantic(cpu, op, a, b, result, kind)
+    }
+    return multiply(
+      Chain.register(cpu, op.pointee.destination, as: Int32.self), host.loadUnaligned(as: Int32.self), cpu, op)
+  }
+
+  static let imul64: OperationHandler = { cpu, op, _, _, _, _ in
+    return multiply(
+      Chain.register(cpu, op.pointee.destination, as: Int64.self), Chain.register(cpu, op.pointee.source, as: Int64.self), cpu, op)
+  }
+
+  static let imulImmediate64: OperationHandler = { cpu, op, _, _, _, _ in
+    return multiply(
+      Chain.register(cpu, op.pointee.source, as: Int64.self), Int64(truncatingIfNeeded: op.pointee.immediate), cpu, op)
+  }
+
+  static let imulMemory64: OperationHandler = { cpu, op, a, b, result, kind in
+    guard let host = Chain.readable(cpu, Chain.address(cpu, op), Int64.bitWidth / 8) else {
+      return Chain.semantic(cpu, op, a, b, result, kind)
+    }
+    return multiply(
+      Chain.register(cpu, op.pointee.destination, as: Int64.self), host.loadUnaligned(as: Int64.self), cpu, op)
+  }
+}

@@ -1,0 +1,147 @@
+import CHost
+import CZydis
+import X86
+
+/// SHL SHR SAR ROL ROR RCL RCR. Counts are taken modulo 32, or 64 for 64-bit operands; a count of zero changes no flag.
+///
+/// OF is defined for counts of 1 only; for others it is what the formula for 1 gives, as processors do.
+enum ShiftsAndRotates {
+  static let rows: [InstructionRow] = [
+    InstructionRow(ZYDIS_MNEMONIC_SHL, function(Shifts.Left.self)),
+    InstructionRow(ZYDIS_MNEMONIC_SHR, function(Shifts.Right.self)),
+    InstructionRow(ZYDIS_MNEMONIC_SAR, function(Shifts.ArithmeticRight.self)),
+    InstructionRow(ZYDIS_MNEMONIC_ROL, function(Shifts.RotateLeft.self)),
+    InstructionRow(ZYDIS_MNEMONIC_ROR, function(Shifts.RotateRight.self)),
+    InstructionRow(ZYDIS_MNEMONIC_RCL, function(Shifts.RotateLeftThroughCarry.self)),
+    InstructionRow(ZYDIS_MNEMONIC_RCR, function(Shifts.RotateRightThroughCarry.self)),
+  ]
+
+  private static func function<O: ShiftOperation>(_ operation: O.Type) -> SemanticFunction {
+    { (processor, op) throws(GuestFault) in try processor.bySize(op, Shift<O>()) }
+  }
+
+  private struct Shift<O: ShiftOperation>: SizedFunction {
+    func run<T: Lane>(_ processor: SoftwareProcessor, _ op: Op, as type: T.Type) throws(GuestFault) -> Flow {
+      let raw =
+        op.pointee.flags & OperationFlags.immediateSource.rawValue != 0
+        ? UInt8(truncatingIfNeeded: op.pointee.immediate) : processor.register(op.pointee.source, as: UInt8.self)
+      let count = Int(raw) & (T.bitWidth == 64 ? 63 : 31)
+      let carry = processor.cpu.pointee.rflags & RFLAGS.cf != 0
+      let old: T = try processor.updateFirstOperand(op) { O.compute($0, count, carry).value }
+      let outcome = O.compute(old, count, carry)
+      guard count != 0, outcome.changesFlags else { return .next }
+      let flags = processor.cpu.pointee.rflags
+      let overflow: UInt64 = outcome.overflow ? 1 : 0
+      if O.isRotate {
+        processor.cpu.pointee.rflags =
+          flags & ~(RFLAGS.cf | RFLAGS.of) | (outcome.carry ? RFLAGS.cf : 0) | overflow << 11
+      } else {
+        processor.setFlags(outcome.carry ? 1 : 0, overflow, Chain.extend(outcome.value), LazyFlags.separate)
+      }
+      return .next
+    }
+  }
+}
+
+/// A shifted value and the flags that the shift makes.
+struct ShiftOutcome<T: Lane> {
+  var value: T
+  var carry: Bool
+  var overflow: Bool
+  /// False for a rotate whose count is a multiple of the period of a through-carry rotate.
+  var changesFlags = true
+}
+
+protocol ShiftOperation {
+  /// `count` is already masked to 5 or 6 bits; it may exceed the width of narrow operands.
+  static func compute<T: Lane>(_ x: T, _ count: Int, _ carry: Bool) -> ShiftOutcome<T>
+  /// Only CF and OF change.
+  static var isRotate: Bool { get }
+}
+
+enum Shifts {
+  enum Left: ShiftOperation {
+    @inline(__always) static var isRotate: Bool { false }
+    @inline(__always)
+    static func compute<T: Lane>(_ x: T, _ count: Int, _ carry: Bool) -> ShiftOutcome<T> {
+      let value = x << count
+      let out = count <= T.bitWidth && count > 0 && (x >> (T.bitWidth - count)) & 1 != 0
+      return ShiftOutcome(value: value, carry: out, overflow: (value < 0) != out)
+    }
+  }
+
+  enum Right: ShiftOperation {
+    @inline(__always) static var isRotate: Bool { false }
+    @inline(__always)
+    static func compute<T: Lane>(_ x: T, _ count: Int, _ carry: Bool) -> ShiftOutcome<T> {
+      let unsigned = T.Magnitude(truncatingIfNeeded: x)
+      let out = count > 0 && (unsigned >> (count - 1)) & 1 != 0
+      let value = T(truncatingIfNeeded: unsigned >> count)
+      return ShiftOutcome(value: value, carry: out, overflow: x < 0)
+    }
+  }
+
+  enum ArithmeticRight: ShiftOperation {
+    @inline(__always) static var isRotate: Bool { false }
+    @inline(__always)
+    static func compute<T: Lane>(_ x: T, _ count: Int, _ carry: Bool) -> ShiftOutcome<T> {
+      let out = count > 0 && (x >> (count - 1)) & 1 != 0
+      return ShiftOutcome(value: x >> count, carry: out, overflow: false)
+    }
+  }
+
+  enum RotateLeft: ShiftOperation {
+    @inline(__always) static var isRotate: Bool { true }
+    @inline(__always)
+    static func compute<T: Lane>(_ x: T, _ count: Int, _ carry: Bool) -> ShiftOutcome<T> {
+      let turn = count & (T.bitWidth - 1)
+      let unsigned = T.Magnitude(truncatingIfNeeded: x)
+      let value = T(truncatingIfNeeded: turn == 0 ? unsigned : unsigned << turn | unsigned >> (T.bitWidth - turn))
+      let out = value & 1 != 0
+      return ShiftOutcome(value: value, carry: out, overflow: (value < 0) != out)
+    }
+  }
+
+  enum RotateRight: ShiftOperation {
+    @inline(__always) static var isRotate: Bool { true }
+    @inline(__always)
+    static func compute<T: Lane>(_ x: T, _ count: Int, _ carry: Bool) -> ShiftOutcome<T> {
+      let turn = count & (T.bitWidth - 1)
+      let unsigned = T.Magnitude(truncatingIfNeeded: x)
+      let value = T(truncatingIfNeeded: turn == 0 ? unsigned : unsigned >> turn | unsigned << (T.bitWidth - turn))
+      return ShiftOutcome(value: value, carry: value < 0, overflow: (value < 0) != (value << 1 < 0))
+    }
+  }
+
+  enum RotateLeftThroughCarry: ShiftOperation {
+    @inline(__always) static var isRotate: Bool { true }
+    static func compute<T: Lane>(_ x: T, _ count: Int, _ carry: Bool) -> ShiftOutcome<T> {
+      let turn = count % (T.bitWidth + 1)
+      var value = x
+      var bit = carry
+      for _ in 0..<turn {
+        let out = value < 0
+        value = value << 1 | (bit ? 1 : 0)
+        bit = out
+      }
+      return ShiftOutcome(value: value, carry: bit, overflow: (value < 0) != bit, changesFlags: turn != 0)
+    }
+  }
+
+  enum RotateRightThroughCarry: ShiftOperation {
+    @inline(__always) static var isRotate: Bool { true }
+    static func compute<T: Lane>(_ x: T, _ count: Int, _ carry: Bool) -> ShiftOutcome<T> {
+      let turn = count % (T.bitWidth + 1)
+      var value = T.Magnitude(truncatingIfNeeded: x)
+      var bit = carry
+      for _ in 0..<turn {
+        let out = value & 1 != 0
+        value = value >> 1 | (bit ? T.Magnitude(truncatingIfNeeded: T.min) : 0)
+        bit = out
+      }
+      let result = T(truncatingIfNeeded: value)
+      return ShiftOutcome(
+        value: result, carry: bit, overflow: (result < 0) != (result << 1 < 0), changesFlags: turn != 0)
+    }
+  }
+}

@@ -1,0 +1,52 @@
+import CHost
+import CZydis
+import X86
+
+/// PUSH and POP of general registers, memory and immediates. Segment registers are `SegmentLoads`'.
+enum StackInstructions {
+  static let rows: [InstructionRow] = [
+    InstructionRow(ZYDIS_MNEMONIC_PUSH) { (processor, op) throws(GuestFault) in
+      if op.pointee.isSegmentRegister { return try SegmentLoads.push(processor, op) }
+      let size = Int(op.pointee.size)
+      let value: UInt64
+      if op.pointee.flags & OperationFlags.immediateFirst.rawValue != 0 {
+        value = op.pointee.immediate
+      } else {
+        value =
+          switch size {
+          case 2: UInt64(try processor.firstOperand(op, as: UInt16.self))
+          case 4: UInt64(try processor.firstOperand(op, as: UInt32.self))
+          default: try processor.firstOperand(op, as: UInt64.self)
+          }
+      }
+      try processor.push(value, size: size)
+      return .next
+    },
+    InstructionRow(ZYDIS_MNEMONIC_POP) { (processor, op) throws(GuestFault) in
+      if op.pointee.isSegmentRegister { return try SegmentLoads.pop(processor, op) }
+      let size = Int(op.pointee.size)
+      let value = try processor.peekStack(0, size: size)
+      let old = processor.cpu.pointee.gpr.4
+      // A memory destination is addressed with RSP as it is after the pop.
+      processor.stackPointer = processor.stackPointer &+ UInt64(size)
+      do throws(GuestFault) {
+        switch size {
+        case 2: try processor.setFirstOperand(op, UInt16(truncatingIfNeeded: value))
+        case 4: try processor.setFirstOperand(op, UInt32(truncatingIfNeeded: value))
+        default: try processor.setFirstOperand(op, value)
+        }
+      } catch {
+        processor.cpu.pointee.gpr.4 = old
+        throw error
+      }
+      return .next
+    },
+  ]
+}
+
+extension Operation {
+  /// The number of `third` where operand 0 of PUSH, POP or either operand of MOV is a segment register.
+  static let segmentMark: UInt8 = 254
+
+  var isSegmentRegister: Bool { third == Operation.segmentMark }
+}
