@@ -34,7 +34,9 @@ struct InstructionRow: Sendable {
   let options: Options
   let function: SemanticFunction
 
-  init(_ mnemonic: ZydisMnemonic, _ options: Options = [], _ function: @escaping SemanticFunction) {
+  init(_ mnemonic: ZydisMnemonic, _ function: @escaping SemanticFunction) { self.init(mnemonic, [], function) }
+
+  init(_ mnemonic: ZydisMnemonic, _ options: Options, _ function: @escaping SemanticFunction) {
     self.mnemonic = mnemonic
     self.options = options
     self.function = function
