@@ -40,3 +40,6 @@ static inline _Bool hostCompareExchange16(void *_Nonnull address, uint64_t *_Non
                    : "b"(low), "c"(high) : "memory");
   return done;
 }
+
+/// Orders all earlier loads and stores before all later ones.
+static inline void hostFence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }

@@ -66,6 +66,9 @@ struct ReplayedAnswers {
 
   var hasNext: Bool { used < answers.count }
 
+  /// Whether the running instruction has not asked for anything.
+  var isEmpty: Bool { answers.isEmpty }
+
   mutating func next() throws(GuestFault) -> UInt64 {
     let answer = answers[used]
     used += 1

@@ -147,8 +147,7 @@ extension SoftwareProcessor {
     op.semantic = number
     if let handler = HandlerSelection.handler(for: instruction.pointee.mnemonic, op, mode: mode) {
       op.handler = handler
-    }
-    if op.isDirectJump {
+      guard op.isDirectJump else { return options.contains(.endsBlock) }
       op.addressMask = mode.contains(.code64) ? ~0 : 0xffff_ffff
       let target = start &+ Int(truncatingIfNeeded: op.immediate)
       if target >= 0, target < 4096 { op.flags |= OperationFlags.linkable.rawValue }

@@ -224,9 +224,6 @@ final class InstructionDecoder {
 }
 
 extension Operation {
-  /// The number of `third` where an operand is a control or debug register.
-  static let controlMark: UInt8 = 253
-  static let debugMark: UInt8 = 252
   /// Byte offset of RIP in CPUState.
   static let instructionPointer: UInt8 = 136
 }

@@ -7,3 +7,6 @@ struct CPUModel: Sendable {
 
   var physicalAddressMask: UInt64 { (1 << physicalAddressBits) - 1 }
 }
+
+import CZydis
+extension CPUModel { func offers(_ isaSet: ZydisISASet) -> Bool { true } }

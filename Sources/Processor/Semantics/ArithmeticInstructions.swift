@@ -71,7 +71,7 @@ enum ArithmeticInstructions {
   private struct Multiply: SizedFunction {
     func run<T: Lane>(_ processor: SoftwareProcessor, _ op: Op, as type: T.Type) throws(GuestFault) -> Flow {
       guard op.pointee.source != Operation.absent || op.pointee.flags & OperationFlags.memorySource.rawValue != 0 else {
-        return try MultiplyDivide.signedMultiply(processor, op)
+        return try MultiplyDivide.multiplySigned(processor, op)
       }
       let y = try processor.secondOperand(op, as: T.self)
       let isThreeOperand = op.pointee.flags & OperationFlags.immediateThird.rawValue != 0

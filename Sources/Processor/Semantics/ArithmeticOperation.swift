@@ -8,7 +8,7 @@ extension Int32: Lane {}
 extension Int64: Lane {}
 
 /// One of the two-operand arithmetic instructions: what it computes and which form its lazy flags have.
-protocol ArithmeticOperation {
+protocol ArithmeticOperation: SendableMetatype {
   static func compute<T: Lane>(_ x: T, _ y: T, _ carry: T) -> T
   static var kind: UInt64 { get }
   static var writesResult: Bool { get }

@@ -1,3 +1,4 @@
+import CHost
 import CZydis
 import X86
 
@@ -30,13 +31,44 @@ struct InstructionRow: Sendable {
     static let privileged = Options(rawValue: 2)
   }
 
+  /// Kinds of operand for which one mnemonic means different things: MOV, PUSH and POP of segment registers, MOV of
+  /// control and debug registers, JMP, CALL and RET that change CS.
+  enum OperandClass: Int, CaseIterable, Sendable {
+    case general, segment, control, debug, far
+
+    init(_ op: Operation) {
+      switch op.third {
+      case Operation.segmentMark: self = .segment
+      case Operation.controlMark: self = .control
+      case Operation.debugMark: self = .debug
+      case Operation.farMark: self = .far
+      default: self = .general
+      }
+    }
+  }
+
   let mnemonic: ZydisMnemonic
+  let operands: OperandClass
   let options: Options
   let function: SemanticFunction
 
-  init(_ mnemonic: ZydisMnemonic, _ options: Options = [], _ function: @escaping SemanticFunction) {
+  init(_ mnemonic: ZydisMnemonic, _ function: @escaping SemanticFunction) { self.init(mnemonic, [], function) }
+
+  init(
+    _ mnemonic: ZydisMnemonic, operands: OperandClass = .general, _ options: Options,
+    _ function: @escaping SemanticFunction
+  ) {
     self.mnemonic = mnemonic
+    self.operands = operands
     self.options = options
     self.function = function
   }
+}
+
+/// Values of `Operation.third` that tell operand classes; beyond all register offsets.
+extension Operation {
+  static let farMark: UInt8 = 255
+  static let segmentMark: UInt8 = 254
+  static let controlMark: UInt8 = 253
+  static let debugMark: UInt8 = 252
 }

@@ -1,3 +1,4 @@
+import CHost
 import CZydis
 import X86
 
@@ -10,13 +11,35 @@ enum InstructionTable {
     + ShiftsAndRotates.rows
     + NearBranches.rows
     + StackInstructions.rows
+    + StringInstructions.rows
+    + MultiplyDivide.rows
+    + DecimalInstructions.rows
+    + BitTests.rows
+    + BitCounts.rows
+    + DoubleShifts.rows
+    + ByteOrder.rows
+    + BitManipulation.rows
+    + AddWithCarryExtensions.rows
+    + Atomics.rows
+    + StackFrames.rows
+    + Loops.rows
+    + Miscellaneous.rows
 
-  /// Row number by mnemonic; nil for what no family implements (the native unit may).
-  static let rowNumbers: [UInt16?] = {
-    var numbers = [UInt16?](repeating: nil, count: Int(ZYDIS_MNEMONIC_MAX_VALUE.rawValue) + 1)
+  /// Row number of a decoded instruction; nil for what no family implements.
+  static func rowNumber(for mnemonic: ZydisMnemonic, _ op: Operation) -> UInt16? {
+    rowNumbers[index(mnemonic, InstructionRow.OperandClass(op))]
+  }
+
+  private static func index(_ mnemonic: ZydisMnemonic, _ operands: InstructionRow.OperandClass) -> Int {
+    Int(mnemonic.rawValue) * InstructionRow.OperandClass.allCases.count + operands.rawValue
+  }
+
+  private static let rowNumbers: [UInt16?] = {
+    var numbers = [UInt16?](repeating: nil, count: index(ZYDIS_MNEMONIC_MAX_VALUE, .far) + 1)
     for (number, row) in rows.enumerated() where row.mnemonic != ZYDIS_MNEMONIC_INVALID {
-      precondition(numbers[Int(row.mnemonic.rawValue)] == nil, "a mnemonic has one row")
-      numbers[Int(row.mnemonic.rawValue)] = UInt16(number)
+      let index = index(row.mnemonic, row.operands)
+      precondition(numbers[index] == nil, "a mnemonic has one row for each class of operands")
+      numbers[index] = UInt16(number)
     }
     return numbers
   }()

@@ -2,17 +2,15 @@ import CHost
 import CZydis
 import X86
 
-/// Near JMP, Jcc, CALL and RET. The far forms are `FarTransfers`'; the decoder tells them apart.
+/// Near JMP, Jcc, CALL and RET. The far forms have rows of their own.
 enum NearBranches {
   static let rows: [InstructionRow] =
     [
       InstructionRow(ZYDIS_MNEMONIC_JMP, .endsBlock) { (processor, op) throws(GuestFault) in
-        if op.pointee.isFar { return try FarTransfers.jump(processor, op) }
         processor.cpu.pointee.rip = try processor.checkedTarget(processor.nearTarget(op))
         return .branch
       },
       InstructionRow(ZYDIS_MNEMONIC_CALL, .endsBlock) { (processor, op) throws(GuestFault) in
-        if op.pointee.isFar { return try FarTransfers.call(processor, op) }
         let target = try processor.checkedTarget(processor.nearTarget(op))
         let size = Int(op.pointee.size)
         try processor.push(processor.truncateToCode(processor.nextAddress(after: op)), size: size)
@@ -20,7 +18,6 @@ enum NearBranches {
         return .branch
       },
       InstructionRow(ZYDIS_MNEMONIC_RET, .endsBlock) { (processor, op) throws(GuestFault) in
-        if op.pointee.isFar { return try FarTransfers.return(processor, op) }
         let size = Int(op.pointee.size)
         let target = try processor.checkedTarget(processor.peekStack(0, size: size))
         processor.stackPointer = processor.stackPointer &+ UInt64(size) &+ op.pointee.immediate & 0xffff
@@ -36,13 +33,6 @@ enum NearBranches {
         return .branch
       }
     }
-}
-
-extension Operation {
-  /// The number of `third` in far forms of JMP, CALL and RET.
-  static let farMark: UInt8 = 255
-
-  var isFar: Bool { third == Operation.farMark }
 }
 
 extension SoftwareProcessor {

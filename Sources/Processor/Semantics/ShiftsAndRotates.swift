@@ -52,7 +52,7 @@ struct ShiftOutcome<T: Lane> {
   var changesFlags = true
 }
 
-protocol ShiftOperation {
+protocol ShiftOperation: SendableMetatype {
   /// `count` is already masked to 5 or 6 bits; it may exceed the width of narrow operands.
   static func compute<T: Lane>(_ x: T, _ count: Int, _ carry: Bool) -> ShiftOutcome<T>
   /// Only CF and OF change.

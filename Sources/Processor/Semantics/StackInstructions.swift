@@ -2,11 +2,10 @@ import CHost
 import CZydis
 import X86
 
-/// PUSH and POP of general registers, memory and immediates. Segment registers are `SegmentLoads`'.
+/// PUSH and POP of general registers, memory and immediates. Those of segment registers have rows of their own.
 enum StackInstructions {
   static let rows: [InstructionRow] = [
     InstructionRow(ZYDIS_MNEMONIC_PUSH) { (processor, op) throws(GuestFault) in
-      if op.pointee.isSegmentRegister { return try SegmentLoads.push(processor, op) }
       let size = Int(op.pointee.size)
       let value: UInt64
       if op.pointee.flags & OperationFlags.immediateFirst.rawValue != 0 {
@@ -23,7 +22,6 @@ enum StackInstructions {
       return .next
     },
     InstructionRow(ZYDIS_MNEMONIC_POP) { (processor, op) throws(GuestFault) in
-      if op.pointee.isSegmentRegister { return try SegmentLoads.pop(processor, op) }
       let size = Int(op.pointee.size)
       let value = try processor.peekStack(0, size: size)
       let old = processor.cpu.pointee.gpr.4
@@ -42,11 +40,4 @@ enum StackInstructions {
       return .next
     },
   ]
-}
-
-extension Operation {
-  /// The number of `third` where operand 0 of PUSH, POP or either operand of MOV is a segment register.
-  static let segmentMark: UInt8 = 254
-
-  var isSegmentRegister: Bool { third == Operation.segmentMark }
 }
