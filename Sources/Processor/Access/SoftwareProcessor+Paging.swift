@@ -289,4 +289,16 @@ extension SoftwareProcessor {
       memory.onProtectedWrite?(address.rawValue..<(address.rawValue &+ UInt64(count)))
     }
   }
+
+  /// Guest-physical memory was changed by somebody else: what was decoded from it is dropped.
+  func noteOutsideWrite(_ range: Range<UInt64>) {
+    var address = range.lowerBound
+    while address < range.upperBound {
+      let end = min(range.upperBound, (address | 0xfff) + 1)
+      if let offset = memory.offset(of: GuestPhysicalAddress(address)) {
+        blocks.noteWrite(page: Int(offset >> 12), address: address, count: Int(end - address))
+      }
+      address = end
+    }
+  }
 }

@@ -124,7 +124,7 @@ extension SoftwareProcessor {
     let instruction = decoder.instruction
     func refuse(_ row: UInt16) -> Bool {
       op.semantic = row
-      op.handler = Chain.semantic
+      op.handler = Chain.semanticHandler
       return true
     }
     guard model.offers(instruction.pointee.meta.isa_set) else { return refuse(PseudoInstructions.invalidOpcode) }

@@ -79,7 +79,7 @@ final class InstructionDecoder {
 
   private func blank(offset: Int, number: Int) -> Operation {
     Operation(
-      handler: Chain.semantic, immediate: 0, addressMask: ~0, displacement: 0, destination: Operation.absent,
+      handler: Chain.semanticHandler, immediate: 0, addressMask: ~0, displacement: 0, destination: Operation.absent,
       source: Operation.absent, base: Operation.absent, index: Operation.absent, scale: 0,
       segment: Operation.absent, length: 1, size: 0, segmentRegister: UInt8(SegmentRegister.ds.rawValue),
       number: UInt8(truncatingIfNeeded: number), flags: 0, offset: UInt16(truncatingIfNeeded: offset), semantic: 0,
@@ -139,6 +139,10 @@ final class InstructionDecoder {
       if index == 0, operand.pointee.type != ZYDIS_OPERAND_TYPE_IMMEDIATE { op.size = byteCount(operand) }
       if index == 1 { op.sourceSize = byteCount(operand) }
     }
+    for index in Int(instruction.pointee.operand_count_visible)..<Int(instruction.pointee.operand_count)
+    where operands[index].type == ZYDIS_OPERAND_TYPE_MEMORY {
+      setHiddenMemory(&op, operands + index)
+    }
     if instruction.pointee.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR {
       op.third = Operation.farMark
       op.size = UInt8(truncatingIfNeeded: instruction.pointee.operand_width / 8)
@@ -197,15 +201,21 @@ final class InstructionDecoder {
     }
   }
 
+  /// The source of string instructions and XLAT, whose segment can be overridden, and the stack.
+  private func setHiddenMemory(_ op: inout Operation, _ operand: UnsafePointer<ZydisDecodedOperand>) {
+    let base = RegisterNumbers.number(of: operand.pointee.mem.base)
+    let segment = RegisterNumbers.number(of: operand.pointee.mem.segment)
+    let isMemoryOperandOther = op.flags & (OperationFlags.memoryFirst.rawValue | OperationFlags.memorySource.rawValue) != 0
+    // RBX, RSP and RSI by their offsets.
+    guard base == 24 || base == 32 || base == 48, segment < 6, !isMemoryOperandOther else { return }
+    op.segmentRegister = segment
+  }
+
   private func setMemory(_ op: inout Operation, _ operand: UnsafePointer<ZydisDecodedOperand>, _ index: Int) {
     op.flags |= (index == 0 ? OperationFlags.memoryFirst : OperationFlags.memorySource).rawValue
     let memory = operand.pointee.mem
-    // String instructions have two: the one at rSI, whose segment can be overridden, counts.
-    let isDestinationOfString = operand.pointee.visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT && index == 0
     let segment = RegisterNumbers.number(of: memory.segment)
-    if segment < 6, !(isDestinationOfString && segment == 0 && instruction.pointee.operand_count_visible > 1) {
-      op.segmentRegister = segment
-    }
+    if segment < 6 { op.segmentRegister = segment }
     op.base = RegisterNumbers.number(of: memory.base)
     op.index = RegisterNumbers.number(of: memory.index)
     op.scale = UInt8(truncatingIfNeeded: max(1, memory.scale).trailingZeroBitCount)

@@ -108,7 +108,7 @@ enum Chain {
   // MARK: Semantic functions
 
   /// Runs `op` by its semantic function.
-  static let semantic: OperationHandler = { cpu, op, a, b, result, kind in
+  static let semanticHandler: OperationHandler = { cpu, op, a, b, result, kind in
     return semantic(cpu, op, a, b, result, kind)
   }
 

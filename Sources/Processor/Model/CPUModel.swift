@@ -1,7 +1,8 @@
 import X86
 
 /// What processor the guest sees: everything that CPUID, MSRs and the decoder's gates agree on.
-struct CPUModel: Sendable {
+public struct CPUModel: Sendable {
+  public init() {}
   var physicalAddressBits: UInt64 = 40
   var hasGigabytePages = true
 

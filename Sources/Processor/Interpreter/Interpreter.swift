@@ -1,0 +1,152 @@
+import CHost
+import Machine
+import Memory
+import Synchronization
+import X86
+
+/// Pure emulation: decoded instructions run as chains of tail calls.
+///
+/// The outer loop here does what stands between instructions: it answers the attention word, delivers pending events and
+/// faults, and returns exits. Everything else is in the chain (`Chain`), which the loop enters at the block of CS:RIP and
+/// gets back when a handler stops it. RIP is then exact: the instruction that faulted, or the next one to run.
+public final class Interpreter: ExecutionEngine {
+  public let capabilities = EngineCapabilities(
+    countsInstructions: true, interceptsTime: true, runsRealMode: true, runsProtectedMode: true)
+
+  private let memory: GuestMemory
+  private let model: CPUModel
+  private var processor: SoftwareProcessor?
+  /// Ranges to drop, from other threads.
+  private let invalidations = Mutex<[Range<UInt64>]>([])
+  /// The attention word of the state that this engine runs, once it is known.
+  private let attention = Atomic<UInt>(0)
+  /// Stands in for the attention word of a state that has none.
+  private let ownAttention: UnsafeMutablePointer<UInt32>
+
+  public init(memory: GuestMemory, model: CPUModel) {
+    self.memory = memory
+    self.model = model
+    ownAttention = .allocate(capacity: 1)
+    ownAttention.initialize(to: 0)
+  }
+
+  deinit { ownAttention.deallocate() }
+
+  public func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit {
+    withUnsafeMutablePointer(to: &state) { cpu in
+      let processor = attach(cpu)
+      processor.native.enter(cpu)
+      defer { processor.native.leave(cpu) }
+      return run(processor, cpu, budget: budget)
+    }
+  }
+
+  public func invalidate(_ range: Range<UInt64>) {
+    invalidations.withLock { $0.append(range) }
+    if let word = UnsafeMutablePointer<UInt32>(bitPattern: attention.load(ordering: .acquiring)) {
+      attentionRaise(word, .invalidate)
+    }
+  }
+
+  public func stateChanged(_ state: inout CPUState) {
+    withUnsafeMutablePointer(to: &state) { cpu in
+      let processor = attach(cpu)
+      processor.replay.clear()
+      processor.translations.flushAll()
+      processor.blocks.removeAll()
+    }
+  }
+
+  /// The processor around `cpu`; made at the first run. A state stays where it is for an engine's life.
+  private func attach(_ cpu: CPU) -> SoftwareProcessor {
+    if let processor {
+      precondition(processor.cpu == cpu, "an engine runs one CPUState, which does not move")
+      return processor
+    }
+    if cpu.pointee.engine.attention == nil { cpu.pointee.engine.attention = UnsafePointer(ownAttention) }
+    let made = SoftwareProcessor(cpu: cpu, memory: memory, model: model)
+    cpu.pointee.engine.context = Unmanaged.passUnretained(made).toOpaque()
+    processor = made
+    attention.store(UInt(bitPattern: cpu.pointee.engine.attention), ordering: .releasing)
+    return made
+  }
+
+  private func run(_ processor: SoftwareProcessor, _ cpu: CPU, budget: UInt64) -> VMExit {
+    if cpu.pointee.completion.isValid != 0 {
+      processor.replay.append(cpu.pointee.completion)
+      cpu.pointee.completion.isValid = 0
+      cpu.pointee.completion.isRefused = 0
+    }
+    var remaining = Int64(clamping: budget)
+    processor.translations.select(root: processor.addressSpaceRoot, flushes: false)
+    while true {
+      if let exit = processor.pendingExits.next() { return exit }
+      if let exit = takeAttention(processor, cpu) { return exit }
+      processor.modeChanged()
+      switch processor.deliverPendingEvents() {
+      case .runFreely:
+        if cpu.pointee.wantsInterruptWindow != 0, cpu.pointee.interruptPending == 0, processor.canTakeInterrupt {
+          cpu.pointee.wantsInterruptWindow = 0
+          return .interruptWindow
+        }
+      case .runOneInstruction: cpu.pointee.engine.blockKey |= CodeMode.stepping.rawValue
+      case .stayInactive: return cpu.pointee.activity == .shutdown ? .shutdown : .halt
+      case .leaveForAnswer: continue
+      }
+      if remaining <= 0 { return .budgetSpent }
+      runChain(processor, cpu, &remaining)
+    }
+  }
+
+  private func takeAttention(_ processor: SoftwareProcessor, _ cpu: CPU) -> VMExit? {
+    guard let word = cpu.pointee.engine.attention, attentionLoad(word) != 0 else { return nil }
+    let bits = attentionTake(UnsafeMutablePointer(mutating: word))
+    if bits & CPUAttention.invalidate.rawValue != 0 {
+      let ranges = invalidations.withLock { ranges in
+        defer { ranges.removeAll() }
+        return ranges
+      }
+      for range in ranges { processor.noteOutsideWrite(range) }
+    }
+    let others = bits & ~CPUAttention.invalidate.rawValue
+    return others == 0 ? nil : .attention(others)
+  }
+
+  /// Runs blocks until something has to be done outside the chain, and does what the chain left over.
+  private func runChain(_ processor: SoftwareProcessor, _ cpu: CPU, _ remaining: inout Int64) {
+    let isStepping = processor.codeMode.contains(.stepping)
+    if isStepping, let fault = processor.beginStep() {
+      processor.deliver(fault)
+      return
+    }
+    let isSingle = cpu.pointee.engine.blockKey & CodeMode.stepping.rawValue != 0
+    let spent = Self.spend(processor, cpu, isSingle ? min(1, remaining) : remaining)
+    remaining -= spent
+    cpu.pointee.instructionCount &+= UInt64(spent)
+    guard cpu.pointee.engine.stopReason & StopReason.fault != 0 else {
+      if isStepping { processor.endStep() }
+      return
+    }
+    if processor.fault != .exit { processor.replay.clear() }
+    processor.deliver(processor.fault)
+  }
+
+  /// One chain of at most `charge` instructions; returns how many ran.
+  private static func spend(_ processor: SoftwareProcessor, _ cpu: CPU, _ charge: Int64) -> Int64 {
+    cpu.pointee.engine.stopReason = 0
+    guard var block = processor.currentBlock() else { return 0 }
+    if Int64(block.pointee.instructionCount) > charge {
+      // The budget ends inside this block: go by single instructions.
+      cpu.pointee.engine.blockKey |= CodeMode.stepping.rawValue
+      guard let first = processor.currentBlock() else { return 0 }
+      block = first
+    }
+    cpu.pointee.engine.budget = charge
+    Chain.enter(cpu, block, 0, 0, cpu.pointee.rflags, LazyFlags.materialized)
+    let engine = cpu.pointee.engine
+    cpu.pointee.rflags =
+      cpu.pointee.rflags & ~RFLAGS.arithmetic
+      | LazyFlags.materialize(engine.flagA, engine.flagB, engine.flagResult, engine.flagKind)
+    return charge - cpu.pointee.engine.budget
+  }
+}
