@@ -6,7 +6,7 @@ let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 
 /// The software processor is optimised in debug builds too: its chains of tail calls are loops only then.
 let hot: [SwiftSetting] =
-  strict + [.unsafeFlags(["-O", "-enforce-exclusivity=unchecked", "-Xcc", "-momit-leaf-frame-pointer"])]
+  strict + [.unsafeFlags(["-O", "-enforce-exclusivity=unchecked", "-Xcc", "-momit-leaf-frame-pointer", "-Xllvm", "-swiftmergefunc-threshold=0", "-Xllvm", "-enable-merge-functions=false"])]
 
 let package = Package(
   name: "ringside",
@@ -34,6 +34,7 @@ let package = Package(
       name: "Devices", dependencies: ["Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
       swiftSettings: strict),
     .target(name: "Firmware", dependencies: ["CHost", "Machine", "Memory", "X86"], swiftSettings: strict),
+    .executableTarget(name: "scratch", dependencies: ["CHost", "Machine", "Memory", "Processor", "X86"]),
     .executableTarget(
       name: "ringside",
       dependencies: [
