@@ -27,7 +27,7 @@ public final class IOAPIC {
 
   private let fabric: InterruptFabric
   private let version: Version
-  private var state = State()
+  @exclusivity(unchecked) private var state = State()
   private var guestErrors = GuestErrorLog(device: "ioapic")
 
   /// - Parameter fabric: takes the messages and reports ends of interrupts.

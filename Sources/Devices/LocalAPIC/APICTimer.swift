@@ -37,10 +37,10 @@ final class APICTimer {
   /// anything but its timer. The count that the guest reads keeps to the real period.
   static let minimumInterval: UInt64 = 10_000
 
-  private(set) var state = State()
+  @exclusivity(unchecked) private(set) var state = State()
   private let clock: any Clock
   private let expire: () -> Void
-  private var hostTimer: (any ClockTimer)!
+  @exclusivity(unchecked) private var hostTimer: (any ClockTimer)!
 
   /// - Parameter expire: called at each expiry that a host timer or an access notices, masked or not.
   init(name: String, clock: any Clock, expire: @escaping () -> Void) {

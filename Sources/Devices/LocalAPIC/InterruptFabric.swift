@@ -17,7 +17,8 @@ import Machine
 /// - 0: the page at `defaultAddress`, for the bus; answers those processors whose IA32_APIC_BASE points there;
 /// - 1: the page wherever it is: for a dispatcher that found the address in `registerPage(cpu:)`.
 ///
-/// All calls come under the machine lock. To restore a machine, restore the fabric last: what other devices do to their
+/// All calls come under the machine lock, and an interrupt passes here several times; so the fields that it touches do
+/// without dynamic exclusivity checks, which would cost more than the work. To restore a machine, restore the fabric last: what other devices do to their
 /// wires while they are restored must not remain.
 public final class InterruptFabric {
   /// Where the registers are after power-up.
@@ -28,18 +29,18 @@ public final class InterruptFabric {
   public static let timerFrequency: UInt64 = APICTimer.frequency
 
   /// Who runs the processors.
-  public weak var target: (any InterruptTarget)?
+  @exclusivity(unchecked) public weak var target: (any InterruptTarget)?
   /// The 8259 pair; nil on a machine without one.
   public weak var externalController: (any ExternalInterruptController)?
   /// The processor whose register page regions 0 and 1 show. Set before each access.
-  public var currentCPU = 0
+  @exclusivity(unchecked) public var currentCPU = 0
 
   public let cpuCount: Int
   public let supportsX2APIC: Bool
   let physicalAddressBits: Int
-  var apics: ContiguousArray<LocalAPIC> = []
+  @exclusivity(unchecked) var apics: ContiguousArray<LocalAPIC> = []
   /// Levels of LINT0 and LINT1.
-  var line0Level = false
+  @exclusivity(unchecked) var line0Level = false
   var line1Level = false
   /// Where the search for the receiver of a lowest-priority message starts: receivers of equal priority take turns.
   var nextLowestPriority = 0

@@ -48,8 +48,8 @@ final class LocalAPIC {
 
   let cpu: Int
   unowned let fabric: InterruptFabric
-  var registers: Registers
-  private(set) var timer: APICTimer!
+  @exclusivity(unchecked) var registers: Registers
+  @exclusivity(unchecked) private(set) var timer: APICTimer!
 
   init(cpu: Int, fabric: InterruptFabric, clock: any Clock) {
     self.cpu = cpu

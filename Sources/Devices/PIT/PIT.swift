@@ -34,8 +34,8 @@ public final class PIT {
     let tick = tick
     for index in state.ports.indices { state.ports[index].channel.settle(tick) }
     if let due = state.nextRise, tick >= due {
-      line.set(false)
-      line.set(true)
+      setLine(false)
+      setLine(true)
       follow(tick)
     }
     return tick
@@ -44,9 +44,15 @@ public final class PIT {
   /// Takes counter 0's output to its line and arms the timer for its next edge.
   private func follow(_ tick: UInt64) {
     let channel = state.ports[0].channel
-    line.set(channel.output(tick))
+    setLine(channel.output(tick))
     state.nextRise = channel.nextRise(after: tick)
     arm()
+  }
+
+  private func setLine(_ level: Bool) {
+    guard level != state.lineLevel else { return }
+    state.lineLevel = level
+    line.set(level)
   }
 
   private func arm() {
@@ -89,6 +95,8 @@ extension PIT: Device {
     var ports = [PITPort(gate: true), PITPort(gate: true), PITPort(gate: false)]
     /// Bits 3:0 of port 0x61.
     var systemControl: UInt8 = 0
+    /// What counter 0's line was last set to: not always the output, see above.
+    var lineLevel = false
     /// Tick of counter 0's next rising edge.
     var nextRise: UInt64?
   }
@@ -102,7 +110,7 @@ extension PIT: Device {
 
   /// No counter counts until it is programmed.
   public func reset() {
-    state = State()
+    state = State(lineLevel: state.lineLevel)
     follow(tick)
   }
 
@@ -135,7 +143,7 @@ extension PIT: Device {
   public func restore(_ state: State) {
     self.state = state
     self.state.ports = state.ports.resized(to: 3, with: PITPort(gate: true))
-    line.set(self.state.ports[0].channel.output(tick))
+    line.set(state.lineLevel)
     arm()
   }
 }

@@ -147,7 +147,7 @@ extension RTC {
 
   private func encode(_ value: Int) -> UInt8 {
     let isBinary = state.bytes[RTCRegister.b] & RTCRegister.binary != 0
-    return UInt8(truncatingIfNeeded: isBinary ? value : value / 10 << 4 | value % 10)
+    return UInt8(truncatingIfNeeded: isBinary ? value : (value / 10) << 4 | value % 10)
   }
 
   private func decodeHour(_ byte: UInt8) -> Int {
