@@ -43,6 +43,12 @@ let package = Package(
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: strict),
+    .target(
+      name: "TestSupport",
+      dependencies: ["Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
+      path: "Tests/TestSupport", swiftSettings: strict),
+    .testTarget(
+      name: "DevicesTests", dependencies: ["Devices", "Machine", "Memory", "TestSupport"], swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )
