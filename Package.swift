@@ -50,6 +50,8 @@ let package = Package(
       path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
       name: "DevicesTests", dependencies: ["Devices", "Machine", "Memory", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "FirmwareTests", dependencies: ["CHost", "Firmware", "Memory", "TestSupport", "X86"], swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,85 @@
+/// Terms of ACPI's machine language, enough to describe a PC's fixed devices (ACPI 6.5, chapter 20).
+///
+/// A tree of these is what an ASL source would say; `encoded` is what a compiler would make of it.
+indirect enum AMLTerm {
+  /// Zero, or any number in the shortest encoding.
+  case integer(UInt64)
+  case string(String)
+  /// A Plug and Play identifier such as "PNP0501".
+  case identifier(String)
+  case buffer([UInt8])
+  case package([AMLTerm])
+  /// `Name (path, value)`.
+  case name(String, AMLTerm)
+  case scope(String, [AMLTerm])
+  case device(String, [AMLTerm])
+
+  var encoded: [UInt8] {
+    switch self {
+    case .integer(let value): Self.encode(value)
+    case .string(let text): [0x0d] + Array(text.utf8) + [0]
+    case .identifier(let text): Self.encode(Self.compress(text))
+    case .buffer(let bytes): Self.packaged([0x11], Self.encode(UInt64(bytes.count)) + bytes)
+    case .package(let elements):
+      Self.packaged([0x12], [UInt8(elements.count)] + elements.flatMap(\.encoded))
+    case .name(let path, let value): [0x08] + Self.encode(path: path) + value.encoded
+    case .scope(let path, let terms): Self.packaged([0x10], Self.encode(path: path) + terms.flatMap(\.encoded))
+    case .device(let path, let terms): Self.packaged([0x5b, 0x82], Self.encode(path: path) + terms.flatMap(\.encoded))
+    }
+  }
+
+  private static func encode(_ value: UInt64) -> [UInt8] {
+    var writer = ByteWriter()
+    switch value {
+    case 0: return [0x00]
+    case 1: return [0x01]
+    case ...0xff:
+      writer.append([0x0a])
+      writer.append(UInt8(value))
+    case ...0xffff:
+      writer.append([0x0b])
+      writer.append(UInt16(value))
+    case ...0xffff_ffff:
+      writer.append([0x0c])
+      writer.append(UInt32(value))
+    default:
+      writer.append([0x0e])
+      writer.append(value)
+    }
+    return writer.bytes
+  }
+
+  /// A term that begins with its own length: that counts its own bytes, too (20.2.4).
+  private static func packaged(_ opcode: [UInt8], _ body: [UInt8]) -> [UInt8] {
+    if body.count + 1 < 1 << 6 { return opcode + [UInt8(body.count + 1)] + body }
+    for more in 1...3 {
+      let length = body.count + 1 + more
+      guard length < 1 << (4 + 8 * more) else { continue }
+      let head = UInt8(more << 6 | length & 0xf)
+      return opcode + [head] + (0..<more).map { UInt8(truncatingIfNeeded: length >> (4 + 8 * $0)) } + body
+    }
+    preconditionFailure("an AML term is larger than 256 MiB")
+  }
+
+  /// A path: segments of up to four characters, with dots between them, from the root if it begins with a backslash.
+  private static func encode(path: String) -> [UInt8] {
+    let isAbsolute = path.hasPrefix("\\")
+    let segments = path.drop { $0 == "\\" }.split(separator: ".").map {
+      Array($0.utf8) + [UInt8](repeating: UInt8(ascii: "_"), count: 4 - $0.utf8.count)
+    }
+    let prefix: [UInt8] =
+      switch segments.count {
+      case 1: []
+      case 2: [0x2e]
+      default: [0x2f, UInt8(segments.count)]
+      }
+    return (isAbsolute ? [UInt8(ascii: "\\")] : []) + prefix + segments.joined()
+  }
+
+  /// EISA's 32-bit form of an identifier: three letters of five bits and four hexadecimal digits, high byte first.
+  private static func compress(_ identifier: String) -> UInt64 {
+    let letters = identifier.utf8.prefix(3).reduce(UInt32(0)) { $0 << 5 | UInt32($1 - 0x40) }
+    let digits = UInt32(identifier.dropFirst(3), radix: 16) ?? 0
+    return UInt64((letters << 16 | digits).byteSwapped)
+  }
+}

@@ -1,0 +1,128 @@
+import Memory
+import Testing
+import X86
+
+@testable import Firmware
+
+@Suite struct ACPITests {
+  /// The tables of a machine by signature, found as a guest finds them: from the root pointer.
+  private struct Tables {
+    var byName: [String: ByteView] = [:]
+    var rootPointer: ByteView
+
+    init(_ configuration: ACPIConfiguration) throws {
+      let memory = try GuestMemory(size: 1 << 20)
+      let address = try ACPITables.install(configuration, in: memory)
+      #expect(address.rawValue % 16 == 0 && (0xe0000..<0x100000).contains(address.rawValue))
+      rootPointer = Self.bytes(memory, address.rawValue, 36)
+      let xsdt = Self.table(memory, try #require(rootPointer.load(24, as: UInt64.self)))
+      let rsdt = Self.table(memory, UInt64(try #require(rootPointer.load(16, as: UInt32.self))))
+      byName["XSDT"] = xsdt
+      byName["RSDT"] = rsdt
+      let addresses = stride(from: 36, to: xsdt.bytes.count, by: 8).compactMap { xsdt.load($0, as: UInt64.self) }
+      let old = stride(from: 36, to: rsdt.bytes.count, by: 4).compactMap { rsdt.load($0, as: UInt32.self) }
+      #expect(addresses == old.map { UInt64($0) })
+      for address in addresses {
+        let table = Self.table(memory, address)
+        byName[String(decoding: table.bytes.prefix(4), as: UTF8.self)] = table
+      }
+      let fadt = try #require(byName["FACP"])
+      byName["DSDT"] = Self.table(memory, try #require(fadt.load(140, as: UInt64.self)))
+      #expect(fadt.load(40, as: UInt32.self).map { UInt64($0) } == fadt.load(140, as: UInt64.self))
+      let facs = UInt64(try #require(fadt.load(36, as: UInt32.self)))
+      #expect(facs % 64 == 0)
+      byName["FACS"] = Self.bytes(memory, facs, 64)
+    }
+
+    private static func bytes(_ memory: GuestMemory, _ address: UInt64, _ count: Int) -> ByteView {
+      var bytes = [UInt8](repeating: 0, count: count)
+      #expect(bytes.withUnsafeMutableBytes { memory.read(GuestPhysicalAddress(address), into: $0) })
+      return ByteView(bytes)
+    }
+
+    private static func table(_ memory: GuestMemory, _ address: UInt64) -> ByteView {
+      let length = bytes(memory, address, 8).load(4, as: UInt32.self) ?? 0
+      return bytes(memory, address, Int(length))
+    }
+  }
+
+  private func sum(_ bytes: some Sequence<UInt8>) -> UInt8 { bytes.reduce(0, &+) }
+
+  @Test(arguments: [1, 2, 255, 1000]) func checksumsAddUp(processors: Int) throws {
+    let tables = try Tables(ACPIConfiguration(processorCount: processors))
+    #expect(tables.rootPointer.has("RSD PTR ".utf8, at: 0))
+    #expect(sum(tables.rootPointer.bytes) == 0 && sum(tables.rootPointer.bytes.prefix(20)) == 0)
+    #expect(Set(tables.byName.keys) == ["RSDT", "XSDT", "FACP", "APIC", "DSDT", "FACS"])
+    for (name, table) in tables.byName {
+      #expect(table.has(name.utf8, at: 0))
+      #expect(name == "FACS" || sum(table.bytes) == 0)
+    }
+  }
+
+  @Test func tooManyProcessorsAreAnError() throws {
+    let memory = try GuestMemory(size: 1 << 20)
+    #expect(throws: ACPITables.Failure(processorCount: 4096)) {
+      try ACPITables.install(ACPIConfiguration(processorCount: 4096), in: memory)
+    }
+  }
+
+  @Test func fixedTableNamesTheHardware() throws {
+    var configuration = ACPIConfiguration(processorCount: 1)
+    configuration.fixedHardware.has32BitTimer = false
+    for has32BitTimer in [false, true] {
+      configuration.fixedHardware.has32BitTimer = has32BitTimer
+      let fadt = try #require(try Tables(configuration).byName["FACP"])
+      #expect(fadt.bytes.count == 276 && fadt.bytes[8] == 6)
+      #expect(fadt.load(46, as: UInt16.self) == 9 && fadt.load(48, as: UInt32.self) == 0xb2)
+      #expect(fadt.bytes[52] == 0xf1 && fadt.bytes[53] == 0xf0)
+      let blocks = [56, 64, 76, 80].map { fadt.load($0, as: UInt32.self) }
+      #expect(blocks == [0x600, 0x604, 0x608, 0x60c])
+      #expect([88, 89, 91, 92].map { fadt.bytes[$0] } == [4, 2, 4, 4])
+      // The same blocks as generic addresses: I/O space, width in bits.
+      for (offset, bits, port) in [
+        (148, 32, 0x600), (172, 16, 0x604), (208, 32, 0x608), (220, 32, 0x60c), (116, 8, 0xcf9),
+      ] {
+        #expect(fadt.bytes[offset] == 1 && fadt.bytes[offset + 1] == UInt8(bits))
+        #expect(fadt.load(offset + 4, as: UInt64.self) == UInt64(port))
+      }
+      #expect(fadt.bytes[128] == 6)
+      #expect(fadt.load(112, as: UInt32.self) == UInt32(has32BitTimer ? 0x565 : 0x465))
+      #expect(fadt.load(109, as: UInt16.self) == 0x0007)
+    }
+  }
+
+  @Test func interruptControllerTable() throws {
+    let madt = try #require(try Tables(ACPIConfiguration(processorCount: 257)).byName["APIC"])
+    #expect(madt.load(36, as: UInt32.self) == 0xfee0_0000 && madt.load(40, as: UInt32.self) == 1)
+    var offset = 44
+    var entries: [UInt8: [[UInt8]]] = [:]
+    while offset < madt.bytes.count {
+      let count = Int(madt.bytes[offset + 1])
+      entries[madt.bytes[offset], default: []].append(Array(madt.bytes[offset + 2..<offset + count]))
+      offset += count
+    }
+    #expect(offset == madt.bytes.count)
+    #expect(entries[0]?.count == 255 && entries[0]?[3] == [3, 3, 1, 0, 0, 0])
+    #expect(entries[9]?.last == [0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0])
+    #expect(entries[1] == [[255, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]])
+    #expect(entries[2] == [[0, 0, 2, 0, 0, 0, 0, 0], [0, 9, 9, 0, 0, 0, 0x0d, 0]])
+    #expect(entries[4] == [[0xff, 0, 0, 1]])
+    #expect(entries[10] == [[0, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0]])
+  }
+
+  @Test func devicesAreDescribed() throws {
+    var configuration = ACPIConfiguration(processorCount: 2)
+    let dsdt = try #require(try Tables(configuration).byName["DSDT"]).bytes
+    func contains(_ pattern: [UInt8], in bytes: [UInt8]) -> Bool {
+      bytes.indices.contains { bytes[$0...].starts(with: pattern) }
+    }
+    // COM1 with its ports and interrupt; the sleeping states; the second processor.
+    let com1 = ResourceTemplate().ports(0x3f8, count: 8).interrupt(4).term
+    #expect(contains(AMLTerm.name("_CRS", com1).encoded, in: dsdt))
+    #expect(contains([0x08, 0x5c] + Array("_S5_".utf8) + [0x12, 0x06, 0x04, 0, 0, 0, 0], in: dsdt))
+    #expect(contains([0x08, 0x5c] + Array("_S3_".utf8) + [0x12, 0x06, 0x04, 1, 1, 0, 0], in: dsdt))
+    #expect(contains(Array("C001".utf8), in: dsdt) && !contains(Array("C002".utf8), in: dsdt))
+    configuration.fixedHardware.suspendType = nil
+    #expect(!contains(Array("_S3_".utf8), in: try #require(try Tables(configuration).byName["DSDT"]).bytes))
+  }
+}
