@@ -6,7 +6,7 @@ let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 
 /// The software processor is optimised in debug builds too: its chains of tail calls are loops only then.
 let hot: [SwiftSetting] =
-  strict + [.unsafeFlags(["-O", "-enforce-exclusivity=unchecked", "-Xcc", "-momit-leaf-frame-pointer", "-Xllvm", "-swiftmergefunc-threshold=0", "-Xllvm", "-enable-merge-functions=false"])]
+  strict + [.unsafeFlags(["-O", "-enforce-exclusivity=unchecked", "-Xcc", "-momit-leaf-frame-pointer", "-Xllvm", "-swiftmergefunc-threshold=1000000"])]
 
 let package = Package(
   name: "ringside",

@@ -68,12 +68,12 @@ typedef enum __attribute__((flag_enum, enum_extensibility(open))) OperationFlags
   OperationFlagsRelative = 1024,
 } OperationFlags;
 
-/// One page of the software TLB. A tag is the linear page address; 1 (never a page address) where that access must take
-/// the slow path.
+/// One page of the software TLB. An access of `size` bytes hits when `address - tag <= 4096 - size`, unsigned. A tag is the
+/// linear page address; where that access must take the slow path, it is a page address that falls on another entry.
 typedef struct TLBEntry {
   uint64_t readTag, writeTag, fetchTag;
-  /// Host address = linear address + addend.
-  uint64_t addend;
+  /// Host address of the page.
+  uint64_t host;
 } TLBEntry;
 
 typedef struct BlockCacheEntry {

@@ -12,21 +12,22 @@ extension SoftwareProcessor {
 
   /// Host address of a datum if the current TLB table has it.
   @inline(__always)
-  static func hit(_ entry: UInt64, _ addend: UInt64, _ address: UInt64, _ size: Int) -> UnsafeMutableRawPointer? {
-    guard (address &+ UInt64(truncatingIfNeeded: size &- 1)) & ~0xfff == entry else { return nil }
-    return UnsafeMutableRawPointer(bitPattern: UInt(truncatingIfNeeded: address &+ addend))
+  private static func hit(_ tag: UInt64, _ host: UInt64, _ address: UInt64, _ size: Int) -> UnsafeMutableRawPointer? {
+    let offset = address &- tag
+    guard offset <= UInt64(truncatingIfNeeded: 4096 &- size) else { return nil }
+    return UnsafeMutableRawPointer(bitPattern: UInt(truncatingIfNeeded: host &+ offset))
   }
 
   @inline(__always)
   func readHit(_ address: UInt64, _ size: Int) -> UnsafeMutableRawPointer? {
     let entry = cpu.pointee.engine.tlb.unsafelyUnwrapped + TranslationCache.index(of: address)
-    return Self.hit(entry.pointee.readTag, entry.pointee.addend, address, size)
+    return Self.hit(entry.pointee.readTag, entry.pointee.host, address, size)
   }
 
   @inline(__always)
   func writeHit(_ address: UInt64, _ size: Int) -> UnsafeMutableRawPointer? {
     let entry = cpu.pointee.engine.tlb.unsafelyUnwrapped + TranslationCache.index(of: address)
-    return Self.hit(entry.pointee.writeTag, entry.pointee.addend, address, size)
+    return Self.hit(entry.pointee.writeTag, entry.pointee.host, address, size)
   }
 
   /// Loads from a linear address with the current rights.

@@ -118,27 +118,29 @@ extension SoftwareProcessor {
   private func fill(_ address: UInt64, _ physical: GuestPhysicalAddress, _ access: AccessKind, isWritable: Bool) {
     guard let host = memory.hostPage(of: physical), let table = cpu.pointee.engine.tlb else { return }
     let page = address & ~0xfff
-    let addend = UInt64(UInt(bitPattern: host)) &- page
+    let index = TranslationCache.index(of: address)
+    let noPage = TranslationCache.noPage(index)
+    let hostPage = UInt64(UInt(bitPattern: host))
     let number = (Int(bitPattern: host) &- Int(bitPattern: memory.base)) >> 12
-    var entry = table[TranslationCache.index(of: address)]
-    let isKnown = entry.addend == addend && (entry.readTag == page || entry.fetchTag == page)
-    if !isKnown { entry = TLBEntry(readTag: 1, writeTag: 1, fetchTag: 1, addend: addend) }
+    var entry = table[index]
+    let isKnown = entry.host == hostPage && (entry.readTag == page || entry.fetchTag == page)
+    if !isKnown { entry = TLBEntry(readTag: noPage, writeTag: noPage, fetchTag: noPage, host: hostPage) }
     if access == .fetch {
       entry.fetchTag = page
     } else {
       let isPlain = PageAttributes(rawValue: memory.attributes[number]).isDisjoint(with: [.holdsCode, .watched])
       if isWritable, isPlain { memory.attributes[number] |= PageAttributes.dirty.rawValue }
       entry.readTag = page
-      entry.writeTag = isWritable && isPlain ? page : 1
+      entry.writeTag = isWritable && isPlain ? page : noPage
     }
-    table[TranslationCache.index(of: address)] = entry
+    table[index] = entry
     translations.noteFill()
   }
 
   /// Where code is fetched from.
   func translateFetch(_ address: UInt64) throws(GuestFault) -> GuestPhysicalAddress {
     if let entry = cpu.pointee.engine.tlb?[TranslationCache.index(of: address)], entry.fetchTag == address & ~0xfff {
-      let offset = address &+ entry.addend &- UInt64(UInt(bitPattern: memory.base))
+      let offset = entry.host &- UInt64(UInt(bitPattern: memory.base)) &+ (address & 0xfff)
       return memory.address(atOffset: offset)
     }
     return try translate(address, for: .fetch, rights: .current)

@@ -34,13 +34,26 @@ final class TranslationCache {
   private(set) var current = 0
   private var useCount: UInt64 = 0
 
-  private static let noPage = TLBEntry(readTag: 1, writeTag: 1, fetchTag: 1, addend: 0)
   private static let tableLength = pageCount * Context.allCases.count
+
+  /// The tag that no address hits which falls on entry `index`.
+  @inline(__always) static func noPage(_ index: Int) -> UInt64 {
+    UInt64(truncatingIfNeeded: (index & (pageCount - 1)) ^ (pageCount / 2)) << 12
+  }
+
+  private static func clear(_ table: UnsafeMutablePointer<TLBEntry>, _ index: Int) {
+    let tag = noPage(index)
+    table[index] = TLBEntry(readTag: tag, writeTag: tag, fetchTag: tag, host: 0)
+  }
+
+  private static func clear(_ tables: UnsafeMutablePointer<TLBEntry>) {
+    for index in 0..<tableLength { clear(tables, index) }
+  }
 
   init() {
     spaces = (0..<Self.spaceCount).map { _ in
       let tables = UnsafeMutablePointer<TLBEntry>.allocate(capacity: Self.tableLength)
-      tables.initialize(repeating: Self.noPage, count: Self.tableLength)
+      Self.clear(tables)
       let blocks = UnsafeMutablePointer<BlockCacheEntry>.allocate(capacity: Self.blockEntryCount)
       blocks.initialize(repeating: BlockCacheEntry(tag: 1, block: nil), count: Self.blockEntryCount)
       return Space(tables: tables, blocks: blocks)
@@ -99,7 +112,7 @@ final class TranslationCache {
 
   private func flush(space index: Int) {
     guard !spaces[index].isEmpty else { return }
-    spaces[index].tables.update(repeating: Self.noPage, count: Self.tableLength)
+    Self.clear(spaces[index].tables)
     dropBlocks(space: index)
     spaces[index].isEmpty = true
   }
@@ -120,11 +133,12 @@ final class TranslationCache {
     let page = address & ~0xfff
     for space in spaces where !space.isEmpty {
       for context in 0..<Context.allCases.count {
-        space.tables[context * Self.pageCount + entry] = Self.noPage
+        Self.clear(space.tables, context * Self.pageCount + entry)
       }
       for index in 0..<Self.blockEntryCount where space.blocks[index].block != nil {
         let tag = space.blocks[index].tag
-        if (tag ^ page) & 0x0000_ffff_ffff_f000 == 0 { space.blocks[index] = BlockCacheEntry(tag: 1, block: nil) }
+        // The page itself, and what begins on the page before and may reach into it.
+        if tag & ~0xfff == page || (tag &+ 4096) & ~0xfff == page { space.blocks[index] = BlockCacheEntry(tag: 1, block: nil) }
       }
     }
   }
@@ -134,9 +148,7 @@ final class TranslationCache {
     for space in spaces where !space.isEmpty {
       for index in 0..<Self.tableLength {
         let entry = space.tables + index
-        if entry.pointee.writeTag != 1, entry.pointee.writeTag &+ entry.pointee.addend == hostPage {
-          entry.pointee.writeTag = 1
-        }
+        if entry.pointee.host == hostPage { entry.pointee.writeTag = Self.noPage(index) }
       }
     }
   }

@@ -111,7 +111,7 @@ extension SoftwareProcessor {
   /// The operation that leads from a block's end to what follows.
   private func link(to offset: Int, number: Int, isSamePage: Bool, _ mode: CodeMode) -> Operation {
     var op = decoder.placeholder(PseudoInstructions.invalidOpcode, offset: offset, number: number)
-    op.handler = BranchHandlers.fallThrough
+    op.handler = BranchHandlers.jumpDirect
     op.immediate = UInt64(offset)
     op.addressMask = mode.contains(.code64) ? ~0 : 0xffff_ffff
     op.length = 0

@@ -24,10 +24,11 @@ enum ArithmeticHandlers {
   private static func registerMemory<O: ArithmeticOperation, T: Lane>(
     _: O.Type, _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
-    guard let host = Chain.readable(cpu, Chain.address(cpu, op), MemoryLayout<T>.size) else {
+    let found = Chain.readable(cpu, Chain.address(cpu, op), MemoryLayout<T>.size)
+    guard found.isHit else {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
-    return finish(O.self, T.self, host.loadUnaligned(as: T.self), cpu, op, a, b, result, kind)
+    return finish(O.self, T.self, found.host.loadUnaligned(as: T.self), cpu, op, a, b, result, kind)
   }
 
   /// The destination is a register.
@@ -67,11 +68,11 @@ enum ArithmeticHandlers {
     let found =
       O.writesResult
       ? Chain.writable(cpu, address, MemoryLayout<T>.size) : Chain.readable(cpu, address, MemoryLayout<T>.size)
-    guard let host = found else { return Chain.semantic(cpu, op, a, b, result, kind) }
-    let x = host.loadUnaligned(as: T.self)
+    guard found.isHit else { return Chain.semantic(cpu, op, a, b, result, kind) }
+    let x = found.host.loadUnaligned(as: T.self)
     let carry: T = O.usesCarry && LazyFlags.carry(a, b, result, kind) ? 1 : 0
     let value = O.compute(x, y, carry)
-    if O.writesResult { host.storeBytes(of: value, as: T.self) }
+    if O.writesResult { found.host.storeBytes(of: value, as: T.self) }
     return Chain.next(cpu, op, Chain.extend(x), Chain.extend(y), Chain.extend(value), O.kind)
   }
 

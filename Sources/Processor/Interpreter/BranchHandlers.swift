@@ -63,12 +63,9 @@ enum BranchHandlers {
     },
   ]
 
+  /// JMP to a direct target; also the end of a block that does not branch, where `op` is no instruction, only the link to
+  /// what follows.
   static let jumpDirect: OperationHandler = { cpu, op, a, b, result, kind in
-    return Chain.take(cpu, op, a, b, result, kind)
-  }
-
-  /// The end of a block that does not branch: `op` is no instruction, only the link to what follows.
-  static let fallThrough: OperationHandler = { cpu, op, a, b, result, kind in
     return Chain.take(cpu, op, a, b, result, kind)
   }
 
@@ -79,10 +76,11 @@ enum BranchHandlers {
   }
 
   static let jumpMemory: OperationHandler = { cpu, op, a, b, result, kind in
-    guard let host = Chain.readable(cpu, Chain.address(cpu, op), 8) else {
+    let found = Chain.readable(cpu, Chain.address(cpu, op), 8)
+    guard found.isHit else {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
-    let target = host.loadUnaligned(as: UInt64.self)
+    let target = found.host.loadUnaligned(as: UInt64.self)
     guard Chain.isUserOrKernelHalf(target) else { return Chain.semantic(cpu, op, a, b, result, kind) }
     return Chain.branch(cpu, op, target, a, b, result, kind)
   }
@@ -92,10 +90,11 @@ enum BranchHandlers {
     _ target: UInt64, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
     let pointer = cpu.pointee.gpr.4 &- 8
-    guard let host = Chain.writable(cpu, pointer, 8), Chain.isUserOrKernelHalf(target) else {
+    let found = Chain.writable(cpu, pointer, 8)
+    guard found.isHit else {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
-    host.storeBytes(
+    found.host.storeBytes(
       of: cpu.pointee.rip &+ UInt64(op.pointee.offset) &+ UInt64(op.pointee.length), as: UInt64.self)
     cpu.pointee.gpr.4 = pointer
     return Chain.branch(cpu, op, target, a, b, result, kind)
@@ -104,8 +103,9 @@ enum BranchHandlers {
   /// CALL to a direct target, 64-bit code.
   static let callDirect: OperationHandler = { cpu, op, a, b, result, kind in
     let pointer = cpu.pointee.gpr.4 &- 8
-    guard let host = Chain.writable(cpu, pointer, 8) else { return Chain.semantic(cpu, op, a, b, result, kind) }
-    host.storeBytes(
+    let found = Chain.writable(cpu, pointer, 8)
+    guard found.isHit else { return Chain.semantic(cpu, op, a, b, result, kind) }
+    found.host.storeBytes(
       of: cpu.pointee.rip &+ UInt64(op.pointee.offset) &+ UInt64(op.pointee.length), as: UInt64.self)
     cpu.pointee.gpr.4 = pointer
     return Chain.take(cpu, op, a, b, result, kind)
@@ -116,17 +116,19 @@ enum BranchHandlers {
   }
 
   static let callMemory: OperationHandler = { cpu, op, a, b, result, kind in
-    guard let host = Chain.readable(cpu, Chain.address(cpu, op), 8) else {
+    let found = Chain.readable(cpu, Chain.address(cpu, op), 8)
+    guard found.isHit else {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
-    return call(host.loadUnaligned(as: UInt64.self), cpu, op, a, b, result, kind)
+    return call(found.host.loadUnaligned(as: UInt64.self), cpu, op, a, b, result, kind)
   }
 
   /// RET without an immediate, 64-bit code.
   static let `return`: OperationHandler = { cpu, op, a, b, result, kind in
     let pointer = cpu.pointee.gpr.4
-    guard let host = Chain.readable(cpu, pointer, 8) else { return Chain.semantic(cpu, op, a, b, result, kind) }
-    let target = host.loadUnaligned(as: UInt64.self)
+    let found = Chain.readable(cpu, pointer, 8)
+    guard found.isHit else { return Chain.semantic(cpu, op, a, b, result, kind) }
+    let target = found.host.loadUnaligned(as: UInt64.self)
     guard Chain.isUserOrKernelHalf(target) else { return Chain.semantic(cpu, op, a, b, result, kind) }
     cpu.pointee.gpr.4 = pointer &+ 8
     return Chain.branch(cpu, op, target, a, b, result, kind)
@@ -139,8 +141,9 @@ enum BranchHandlers {
     _ value: UInt64, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
     let pointer = cpu.pointee.gpr.4 &- 8
-    guard let host = Chain.writable(cpu, pointer, 8) else { return Chain.semantic(cpu, op, a, b, result, kind) }
-    host.storeBytes(of: value, as: UInt64.self)
+    let found = Chain.writable(cpu, pointer, 8)
+    guard found.isHit else { return Chain.semantic(cpu, op, a, b, result, kind) }
+    found.host.storeBytes(of: value, as: UInt64.self)
     cpu.pointee.gpr.4 = pointer
     return Chain.next(cpu, op, a, b, result, kind)
   }
@@ -155,8 +158,9 @@ enum BranchHandlers {
 
   static let popRegister: OperationHandler = { cpu, op, a, b, result, kind in
     let pointer = cpu.pointee.gpr.4
-    guard let host = Chain.readable(cpu, pointer, 8) else { return Chain.semantic(cpu, op, a, b, result, kind) }
-    let value = host.loadUnaligned(as: UInt64.self)
+    let found = Chain.readable(cpu, pointer, 8)
+    guard found.isHit else { return Chain.semantic(cpu, op, a, b, result, kind) }
+    let value = found.host.loadUnaligned(as: UInt64.self)
     cpu.pointee.gpr.4 = pointer &+ 8
     Chain.setRegister(cpu, op.pointee.destination, value)
     return Chain.next(cpu, op, a, b, result, kind)

@@ -11,8 +11,8 @@ import X86
 /// A handler does the common case only. Where an access misses the TLB, or anything else is out of the ordinary, it goes
 /// over to `semantic` before it has changed anything: the instruction's semantic function then does the whole of it.
 ///
-/// Handlers hold nothing but trivial values, throw nothing and pass no address of a local: each of these would cost a
-/// prologue or, worse, the tail call.
+/// Handlers hold nothing but trivial values, throw nothing, pass no address of a local and take six arguments, no more:
+/// each of these would cost a prologue or, worse, the tail call. `Scripts/check-tail-calls` looks at the machine code.
 enum Chain {
   // MARK: Going on
 
@@ -65,24 +65,37 @@ enum Chain {
       }
     }
     if op.pointee.flags & OperationFlags.linkable.rawValue != 0 {
-      return link(cpu, op, target, a, b, result, kind)
+      cpu.pointee.rip = target
+      return link(cpu, op, a, b, result, kind)
     }
     return branch(cpu, op, target, a, b, result, kind)
   }
 
-  /// Finds the block of a direct branch within the page and remembers it.
+  /// Finds the block of a direct branch within the page, at `cpu.rip`, and remembers it.
   @inline(never)
   private static func link(
-    _ cpu: CPU, _ op: Op, _ target: UInt64, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+    _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
-    cpu.pointee.rip = target
-    let blocks = processor(cpu).blocks
-    let generation = blocks.generation
-    guard let block = processor(cpu).currentBlock() else { return stopBetweenBlocks(cpu, op, a, b, result, kind) }
-    // The block that holds `op` is gone if the store was emptied meanwhile.
-    if blocks.generation == generation { UnsafeMutablePointer(mutating: op).pointee.link = UnsafeMutableRawPointer(block) }
+    guard let block = findAndLink(cpu, op) else { return stopBetweenBlocks(cpu, op, a, b, result, kind) }
     return enter(cpu, block, a, b, result, kind)
   }
+
+  // What holds references is kept apart from what ends in a tail call: releasing comes last.
+
+  @inline(never)
+  private static func findAndLink(_ cpu: CPU, _ op: Op) -> UnsafeMutablePointer<CodeBlock>? {
+    let processor = processor(cpu)
+    let generation = processor.blocks.generation
+    guard let block = processor.currentBlock() else { return nil }
+    // The block that holds `op` is gone if the store was emptied meanwhile.
+    if processor.blocks.generation == generation {
+      UnsafeMutablePointer(mutating: op).pointee.link = UnsafeMutableRawPointer(block)
+    }
+    return block
+  }
+
+  @inline(never)
+  private static func find(_ cpu: CPU) -> UnsafeMutablePointer<CodeBlock>? { processor(cpu).currentBlock() }
 
   /// Where a RIP's block is looked for in the block cache.
   @inline(__always)
@@ -94,7 +107,7 @@ enum Chain {
   private static func branchSlowly(
     _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
-    guard let block = processor(cpu).currentBlock() else { return stopBetweenBlocks(cpu, op, a, b, result, kind) }
+    guard let block = find(cpu) else { return stopBetweenBlocks(cpu, op, a, b, result, kind) }
     return enter(cpu, block, a, b, result, kind)
   }
 
@@ -136,7 +149,7 @@ enum Chain {
     static let fault = 4
   }
 
-  /// Kept apart from `semantic` so that nothing that needs releasing stands in the way of its tail calls.
+  /// Kept apart from `semantic`, as below, because it holds references.
   @inline(never)
   private static func runFunction(_ cpu: CPU, _ op: Op) -> Int {
     let processor = processor(cpu)
@@ -254,17 +267,31 @@ enum Chain {
     offset(cpu, op) &+ register(cpu, op.pointee.segment, as: UInt64.self)
   }
 
-  /// Host address of a datum that may be read, if the TLB has it.
-  @inline(__always)
-  static func readable(_ cpu: CPU, _ address: UInt64, _ size: Int) -> UnsafeMutableRawPointer? {
-    let entry = cpu.pointee.engine.tlb.unsafelyUnwrapped + TranslationCache.index(of: address)
-    return SoftwareProcessor.hit(entry.pointee.readTag, entry.pointee.addend, address, size)
+  /// What the TLB knows of an address. `host` means something only where `isHit`.
+  struct Lookup {
+    let isHit: Bool
+    let host: UnsafeMutableRawPointer
   }
 
-  /// Host address of a datum that may be written without telling anybody, if the TLB has it.
   @inline(__always)
-  static func writable(_ cpu: CPU, _ address: UInt64, _ size: Int) -> UnsafeMutableRawPointer? {
+  private static func look(_ tag: UInt64, _ host: UInt64, _ address: UInt64, _ size: Int) -> Lookup {
+    let offset = address &- tag
+    return Lookup(
+      isHit: offset <= UInt64(truncatingIfNeeded: 4096 &- size),
+      host: UnsafeMutableRawPointer(bitPattern: UInt(truncatingIfNeeded: host &+ offset)).unsafelyUnwrapped)
+  }
+
+  /// A datum that may be read.
+  @inline(__always)
+  static func readable(_ cpu: CPU, _ address: UInt64, _ size: Int) -> Lookup {
     let entry = cpu.pointee.engine.tlb.unsafelyUnwrapped + TranslationCache.index(of: address)
-    return SoftwareProcessor.hit(entry.pointee.writeTag, entry.pointee.addend, address, size)
+    return look(entry.pointee.readTag, entry.pointee.host, address, size)
+  }
+
+  /// A datum that may be written without telling anybody.
+  @inline(__always)
+  static func writable(_ cpu: CPU, _ address: UInt64, _ size: Int) -> Lookup {
+    let entry = cpu.pointee.engine.tlb.unsafelyUnwrapped + TranslationCache.index(of: address)
+    return look(entry.pointee.writeTag, entry.pointee.host, address, size)
   }
 }

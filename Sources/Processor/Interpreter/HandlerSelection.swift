@@ -40,8 +40,10 @@ enum HandlerSelection {
     }
     let signExtension: Choice = { op, shape, _ in
       guard op.size >= 4 else { return nil }
-      let source = Int(op.sourceSize).trailingZeroBitCount
-      return MoveHandlers.movsx[(shape.hasMemory ? 6 : 0) + source * 2 + (op.size == 8 ? 1 : 0)]
+      let isWide = op.size == 8
+      guard op.sourceSize < 4 || isWide else { return nil }
+      let place = op.sourceSize == 4 ? 4 : (op.sourceSize == 1 ? 0 : 2) + (isWide ? 1 : 0)
+      return MoveHandlers.movsx[(shape.hasMemory ? 5 : 0) + place]
     }
     add(ZYDIS_MNEMONIC_MOVSX, signExtension)
     add(ZYDIS_MNEMONIC_MOVSXD, signExtension)

@@ -25,10 +25,11 @@ enum MoveHandlers {
   private static func load<T: Lane>(
     _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
-    guard let host = Chain.readable(cpu, Chain.address(cpu, op), MemoryLayout<T>.size) else {
+    let found = Chain.readable(cpu, Chain.address(cpu, op), MemoryLayout<T>.size)
+    guard found.isHit else {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
-    Chain.setRegister(cpu, op.pointee.destination, host.loadUnaligned(as: T.self))
+    Chain.setRegister(cpu, op.pointee.destination, found.host.loadUnaligned(as: T.self))
     return Chain.next(cpu, op, a, b, result, kind)
   }
 
@@ -36,10 +37,11 @@ enum MoveHandlers {
   private static func store<T: Lane>(
     _ value: T, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
-    guard let host = Chain.writable(cpu, Chain.address(cpu, op), MemoryLayout<T>.size) else {
+    let found = Chain.writable(cpu, Chain.address(cpu, op), MemoryLayout<T>.size)
+    guard found.isHit else {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
-    host.storeBytes(of: value, as: T.self)
+    found.host.storeBytes(of: value, as: T.self)
     return Chain.next(cpu, op, a, b, result, kind)
   }
 
@@ -123,10 +125,11 @@ enum MoveHandlers {
   private static func extendMemory<S: FixedWidthInteger & BitwiseCopyable, T: FixedWidthInteger & BitwiseCopyable>(
     _: S.Type, _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
-    guard let host = Chain.readable(cpu, Chain.address(cpu, op), MemoryLayout<S>.size) else {
+    let found = Chain.readable(cpu, Chain.address(cpu, op), MemoryLayout<S>.size)
+    guard found.isHit else {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
-    Chain.setRegister(cpu, op.pointee.destination, T(truncatingIfNeeded: host.loadUnaligned(as: S.self)))
+    Chain.setRegister(cpu, op.pointee.destination, T(truncatingIfNeeded: found.host.loadUnaligned(as: S.self)))
     return Chain.next(cpu, op, a, b, result, kind)
   }
 
@@ -146,7 +149,8 @@ enum MoveHandlers {
     },
   ]
 
-  /// Register, then memory source; 8, 16, 32 bits, each to 32 and to 64.
+  /// Register, then memory source; 8 and 16 bits to 32 and to 64 each, 32 to 64. (Two handlers with the same code would
+  /// be made one by the optimiser, reached by a call.)
   static let movsx: [OperationHandler] = [
     { cpu, op, a, b, result, kind in
       return extendRegister(Int8.self, Int32.self, cpu, op, a, b, result, kind)
@@ -159,9 +163,6 @@ enum MoveHandlers {
     },
     { cpu, op, a, b, result, kind in
       return extendRegister(Int16.self, Int64.self, cpu, op, a, b, result, kind)
-    },
-    { cpu, op, a, b, result, kind in
-      return extendRegister(Int32.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return extendRegister(Int32.self, Int64.self, cpu, op, a, b, result, kind)
@@ -177,9 +178,6 @@ enum MoveHandlers {
     },
     { cpu, op, a, b, result, kind in
       return extendMemory(Int16.self, Int64.self, cpu, op, a, b, result, kind)
-    },
-    { cpu, op, a, b, result, kind in
-      return extendMemory(Int32.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return extendMemory(Int32.self, Int64.self, cpu, op, a, b, result, kind)
@@ -343,11 +341,12 @@ enum MoveHandlers {
   }
 
   static let imulMemory32: OperationHandler = { cpu, op, a, b, result, kind in
-    guard let host = Chain.readable(cpu, Chain.address(cpu, op), Int32.bitWidth / 8) else {
+    let found = Chain.readable(cpu, Chain.address(cpu, op), Int32.bitWidth / 8)
+    guard found.isHit else {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
     return multiply(
-      Chain.register(cpu, op.pointee.destination, as: Int32.self), host.loadUnaligned(as: Int32.self), cpu, op)
+      Chain.register(cpu, op.pointee.destination, as: Int32.self), found.host.loadUnaligned(as: Int32.self), cpu, op)
   }
 
   static let imul64: OperationHandler = { cpu, op, _, _, _, _ in
@@ -361,10 +360,11 @@ enum MoveHandlers {
   }
 
   static let imulMemory64: OperationHandler = { cpu, op, a, b, result, kind in
-    guard let host = Chain.readable(cpu, Chain.address(cpu, op), Int64.bitWidth / 8) else {
+    let found = Chain.readable(cpu, Chain.address(cpu, op), Int64.bitWidth / 8)
+    guard found.isHit else {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
     return multiply(
-      Chain.register(cpu, op.pointee.destination, as: Int64.self), host.loadUnaligned(as: Int64.self), cpu, op)
+      Chain.register(cpu, op.pointee.destination, as: Int64.self), found.host.loadUnaligned(as: Int64.self), cpu, op)
   }
 }
