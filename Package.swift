@@ -34,7 +34,6 @@ let package = Package(
       name: "Devices", dependencies: ["Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
       swiftSettings: strict),
     .target(name: "Firmware", dependencies: ["CHost", "Machine", "Memory", "X86"], swiftSettings: strict),
-    .executableTarget(name: "scratch", dependencies: ["CHost", "Machine", "Memory", "Processor", "X86"]),
     .executableTarget(
       name: "ringside",
       dependencies: [
