@@ -6,13 +6,14 @@ import Glibc
 // The first byte that finds the writer idle wakes its thread, which then waits a moment (`gatheringTime`) for more, so a
 // busy guest costs one wake-up and one write(2) for many bytes; `flush`, called when the guest goes idle, ends that
 // moment. So a prompt appears at once and a flood flows in blocks. The thread may block in write(2) for as long as the
-// reader likes: the guest goes on until `limit` bytes wait, and then waits too.
+// reader likes; whoever offers bytes never does: when `limit` bytes wait, no more are taken until half of them are gone.
 
 /// A thread that writes to a descriptor what others append.
 public final class BatchingWriter: @unchecked Sendable {
   private let descriptor: Int32
   private let name: String
   private let limit: Int
+  private let onRoom: @Sendable () -> Void
   private let onFailure: @Sendable (HostFailure) -> Void
 
   /// Guards everything below.
@@ -20,8 +21,10 @@ public final class BatchingWriter: @unchecked Sendable {
   private var waiting: [UInt8] = []
   private var isWriting = false
   private var flushIsWanted = false
+  private var hasRefused = false
   private var state = State.open
   private var written: UInt64 = 0
+  private var failure: HostFailure?
 
   private enum State {
     case open
@@ -35,33 +38,34 @@ public final class BatchingWriter: @unchecked Sendable {
   private static let batch = 4096
 
   /// Starts writing to `descriptor`, which stays the caller's. `name` is used in messages: "standard output".
-  /// `onFailure` is called once, on the writer's thread, when a write fails; later bytes are dropped.
+  ///
+  /// Both handlers are called on the writer's thread: `onRoom` when bytes were refused and there is room again;
+  /// `onFailure` once, when a write fails. After that, bytes are taken and dropped.
   public init(
-    descriptor: Int32, name: String, limit: Int = 1 << 20, onFailure: @escaping @Sendable (HostFailure) -> Void
+    descriptor: Int32, name: String, limit: Int = 256 << 10, onRoom: @escaping @Sendable () -> Void,
+    onFailure: @escaping @Sendable (HostFailure) -> Void
   ) throws(HostFailure) {
     self.descriptor = descriptor
     self.name = name
     self.limit = limit
+    self.onRoom = onRoom
     self.onFailure = onFailure
     waiting.reserveCapacity(Self.batch)
     // The thread keeps the writer alive until `finish` or `abandon`.
     _ = try HostThread.start("output") { self.run() }
   }
 
-  /// Waits while `limit` bytes are in the queue.
-  public func append(_ byte: UInt8) {
+  /// Takes as many of `bytes`, from the front, as there is room for, and returns how many. Does not wait.
+  public func offer(_ bytes: [UInt8]) -> Int {
     monitor.lock()
-    if waiting.count >= limit { waitForRoom() }
-    let wakes = waiting.isEmpty || waiting.count + 1 == Self.batch
-    if state == .open {
-      waiting.append(byte)
-      if wakes { monitor.broadcast() }
-    }
-    monitor.unlock()
-  }
-
-  public func append(_ bytes: some Sequence<UInt8>) {
-    for byte in bytes { append(byte) }
+    defer { monitor.unlock() }
+    guard state == .open else { return bytes.count }
+    let before = waiting.count
+    let taken = min(bytes.count, limit - before)
+    if taken == bytes.count { waiting.append(contentsOf: bytes) } else { waiting.append(contentsOf: bytes[..<taken]) }
+    if taken < bytes.count { hasRefused = true }
+    if before == 0 || (before < Self.batch && waiting.count >= Self.batch) { monitor.broadcast() }
+    return taken
   }
 
   /// Nothing more is expected soon: write now.
@@ -78,8 +82,9 @@ public final class BatchingWriter: @unchecked Sendable {
   public var backlog: Int { monitor.withLock { waiting.count } }
 
   /// Writes what waits and ends the thread. Gives up when nothing could be written for `patience` nanoseconds; nil waits
-  /// for as long as it takes, or until `abandon`. Returns whether all was written.
-  @discardableResult public func finish(patience: UInt64?) -> Bool {
+  /// for as long as it takes, or until `abandon`. Returns whether all was written; throws if a write has failed, now or
+  /// earlier.
+  @discardableResult public func finish(patience: UInt64?) throws(HostFailure) -> Bool {
     monitor.lock()
     defer { monitor.unlock() }
     if state == .open { state = .finishing }
@@ -97,23 +102,21 @@ public final class BatchingWriter: @unchecked Sendable {
       }
       if !monitor.wait(until: deadline), progress == written { break }
     }
+    if let failure { throw failure }
     let isDone = waiting.isEmpty && !isWriting
     state = .closed
+    waiting.removeAll()
     monitor.broadcast()
     return isDone
   }
 
-  /// Drops what waits and lets everybody go who waits for room. A write that the kernel holds up stays behind.
+  /// Drops what waits. A write that the kernel holds up stays behind with its thread.
   public func abandon() {
     monitor.withLock {
       state = .closed
       waiting.removeAll()
       monitor.broadcast()
     }
-  }
-
-  private func waitForRoom() {
-    while waiting.count >= limit, state == .open { monitor.wait() }
   }
 
   private func run() {
@@ -124,6 +127,7 @@ public final class BatchingWriter: @unchecked Sendable {
       monitor.lock()
       isWriting = false
       if let failure, state != .closed {
+        self.failure = failure
         state = .closed
         waiting.removeAll()
         monitor.broadcast()
@@ -131,8 +135,11 @@ public final class BatchingWriter: @unchecked Sendable {
         onFailure(failure)
         return
       }
+      let hasRoom = hasRefused && waiting.count <= limit / 2
+      if hasRoom { hasRefused = false }
       monitor.broadcast()
       monitor.unlock()
+      if hasRoom { onRoom() }
       block.removeAll(keepingCapacity: true)
     }
   }

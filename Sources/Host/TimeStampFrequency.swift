@@ -14,6 +14,11 @@ public struct TimeStampFrequency: Sendable, Equatable {
   public var hertz: UInt64
   public var source: Source
 
+  public init(hertz: UInt64, source: Source) {
+    self.hertz = max(1, hertz)
+    self.source = source
+  }
+
   /// Asks the processor, then the kernel; else measures for `interval` nanoseconds.
   public static func find(interval: UInt64 = 20_000_000) -> TimeStampFrequency {
     if let hertz = fromProcessor() { return TimeStampFrequency(hertz: hertz, source: .processor) }
