@@ -45,12 +45,19 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "TestSupport",
-      dependencies: ["Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
+      dependencies: ["CHost", "Host", "Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
       path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
       name: "DevicesTests", dependencies: ["Devices", "Machine", "Memory", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "FirmwareTests", dependencies: ["CHost", "Firmware", "Memory", "TestSupport", "X86"], swiftSettings: strict),
+    .testTarget(name: "HostTests", dependencies: ["CHost", "Host", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "MachineTests",
+      dependencies: [
+        "CHost", "Host", "Machine", "Memory", "TestSupport", "X86", .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )

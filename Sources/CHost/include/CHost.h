@@ -2,3 +2,5 @@
 #include "CPUState.h"
 #include "Operation.h"
 #include "HostCalls.h"
+#include "HostSystem.h"
+#include "KVMInterface.h"

@@ -1,0 +1,49 @@
+// Linux interfaces that Swift's C library module does not have, and calls that are variadic or have no library wrapper.
+
+#pragma once
+#include <cpuid.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <termios.h>
+
+/// futex(2), FUTEX_WAIT_PRIVATE: sleeps while `*word == expected`, until woken. May return early.
+void hostFutexWait(const uint32_t *_Nonnull word, uint32_t expected);
+/// futex(2), FUTEX_WAKE_PRIVATE: wakes all who sleep on `word`.
+void hostFutexWake(const uint32_t *_Nonnull word);
+
+/// ioctl(2) with one word of argument.
+int hostControl(int descriptor, unsigned long request, uintptr_t argument);
+
+/// accept4(2), closed on exec.
+int hostAccept(int listener);
+
+/// Fills `buffer` with entropy from the kernel; getrandom(2) without flags. 0, or -1 and errno.
+int hostEntropy(void *_Nonnull buffer, size_t count);
+
+/// Names the calling thread, at most 15 bytes.
+void hostNameThread(const char *_Nonnull name);
+
+/// CPUID: EAX, EBX, ECX, EDX. The leaf must be in range.
+static inline void hostCPUID(uint32_t leaf, uint32_t subleaf, uint32_t *_Nonnull registers) {
+  __cpuid_count(leaf, subleaf, registers[0], registers[1], registers[2], registers[3]);
+}
+
+/// XCR0 of the host. Only with CPUID.1:ECX.OSXSAVE.
+static inline uint64_t hostXCR0(void) {
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (uint64_t)high << 32 | low;
+}
+
+/// A process that outlives this one for a moment and gives a terminal its settings back.
+typedef struct HostTerminalGuard {
+  /// Closing it (or dying, however) sets the guard off; a byte written to it sends the guard home.
+  int trigger;
+  int process;
+} HostTerminalGuard;
+
+/// Starts a guard: when this process ends, even by SIGKILL, the guard puts `saved` back on `terminal` and ends. 0, or -1 and errno.
+int hostTerminalGuardStart(int terminal, const struct termios *_Nonnull saved, HostTerminalGuard *_Nonnull guard);

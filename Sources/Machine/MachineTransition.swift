@@ -1,0 +1,5 @@
+/// A change of the whole machine that waits for its processors to park.
+enum MachineTransition: Sendable {
+  case reset
+  case end(MachineOutcome)
+}

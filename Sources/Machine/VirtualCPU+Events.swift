@@ -1,0 +1,59 @@
+import CHost
+import X86
+
+extension VirtualCPU {
+  /// Takes INIT, SIPI, NMI and external interrupts, as far as the processor is ready for them; asks for an exit at the
+  /// next interrupt window where one must wait. On the processor's thread, under the machine lock.
+  func takeEvents() {
+    if signals.initialize {
+      signals.initialize = false
+      signals.nonMaskableInterrupt = false
+      state.pointee.initialize(isBootstrap: index == 0)
+      engine.stateChanged(&state.pointee)
+    }
+    if let vector = signals.startUpVector {
+      signals.startUpVector = nil
+      // A processor that is not waiting ignores it (SDM vol. 3A, 8.4.4.1).
+      if state.pointee.activity == .waitForSIPI {
+        state.pointee.startUp(vector: vector)
+        engine.stateChanged(&state.pointee)
+      }
+    }
+    if signals.nonMaskableInterrupt, isListening {
+      signals.nonMaskableInterrupt = false
+      state.pointee.nmiPending = 1
+      state.pointee.activity = .running
+    }
+    takeInterrupt()
+  }
+
+  /// Moves the highest pending vector from the controller into the processor, if the processor can take it now.
+  private func takeInterrupt() {
+    guard let controller = machine.interruptController, isListening else { return }
+    controller.setTaskPriority(state.pointee.cr8, cpu: index)
+    guard controller.pendingVector(cpu: index) != nil else {
+      state.pointee.wantsInterruptWindow = 0
+      return
+    }
+    guard canTakeInterrupt else {
+      state.pointee.wantsInterruptWindow = 1
+      return
+    }
+    guard let vector = controller.acknowledge(cpu: index) else { return }
+    state.pointee.interruptPending = 1
+    state.pointee.interruptVector = vector
+    state.pointee.activity = .running
+    if machine.events.wants(.interrupt) { machine.events.publish(.interrupt(cpu: index, vector: vector)) }
+    // Another may follow as soon as the handler allows it.
+    state.pointee.wantsInterruptWindow = controller.pendingVector(cpu: index) != nil ? 1 : 0
+  }
+
+  /// Not shut down, and not before its SIPI.
+  private var isListening: Bool { state.pointee.activity == .running || state.pointee.activity == .halted }
+
+  private var canTakeInterrupt: Bool {
+    guard state.pointee.rflags & RFLAGS.if != 0, state.pointee.interruptPending == 0 else { return false }
+    // A halt was the instruction that the shadow covered.
+    return state.pointee.activity == .halted || state.pointee.interruptShadow.isEmpty
+  }
+}

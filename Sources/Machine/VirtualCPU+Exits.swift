@@ -1,0 +1,117 @@
+import CHost
+import Glibc
+import X86
+
+// No allocation, no text and no more than one turn of the machine lock on these paths: a guest that drives a device comes
+// here hundreds of thousands of times a second.
+
+extension VirtualCPU {
+  /// Does what the guest's exit asks for.
+  func handle(_ exit: VMExit) {
+    switch exit {
+    case .portRead(let port, let size): readPort(port, size: size)
+    case .portWrite(let port, let size, let value): writePort(port, size: size, value: UInt64(value))
+    case .memoryRead(let address, let size): readMemory(address, size: size)
+    case .memoryWrite(let address, let size, let value): writeMemory(address, size: size, value: value)
+    case .msrRead(let index): readMSR(index)
+    case .msrWrite(let index, let value): writeMSR(index, value: value)
+    case .timeStampRead:
+      machine.lock.lock()
+      answer(machine.clock.timeStamp &+ (state.pointee.tscOffset &- machine.clock.timeStampOffset))
+      machine.lock.unlock()
+    case .randomRead(let size): readRandom(size: size)
+    case .taskPriorityChanged, .interruptWindow: machine.lock.withLock { takeEvents() }
+    case .halt: if state.pointee.activity == .halted { haltUntilEvent() }
+    case .yield: sched_yield()
+    case .shutdown: machine.shutDown(self)
+    // No hypercall interface is offered: the number is unknown, whatever it is.
+    case .hypercall: state.pointee.gpr.0 = ~0
+    case .debug(let address):
+      machine.end(.failed("the engine stopped for a debugger at \(address), and there is none"))
+    case .budgetSpent, .attention: break
+    }
+  }
+
+  private func readPort(_ port: UInt16, size: Int) {
+    machine.lock.lock()
+    let value = machine.bus.readPort(port, size: size)
+    machine.lock.unlock()
+    answer(value)
+    guard machine.events.wants(.portAccess) else { return }
+    machine.events.publish(.portAccess(cpu: index, port: port, size: size, value: value, isWrite: false))
+  }
+
+  private func writePort(_ port: UInt16, size: Int, value: UInt64) {
+    machine.lock.lock()
+    machine.bus.writePort(port, size: size, value: value)
+    machine.lock.unlock()
+    guard machine.events.wants(.portAccess) else { return }
+    machine.events.publish(.portAccess(cpu: index, port: port, size: size, value: value, isWrite: true))
+  }
+
+  private func readMemory(_ address: GuestPhysicalAddress, size: Int) {
+    machine.lock.lock()
+    let value = machine.bus.readMemory(address, size: size)
+    machine.lock.unlock()
+    answer(value)
+    guard machine.events.wants(.memoryAccess) else { return }
+    machine.events.publish(.memoryAccess(cpu: index, address: address, size: size, value: value, isWrite: false))
+  }
+
+  private func writeMemory(_ address: GuestPhysicalAddress, size: Int, value: UInt64) {
+    machine.lock.lock()
+    machine.bus.writeMemory(address, size: size, value: value)
+    machine.lock.unlock()
+    guard machine.events.wants(.memoryAccess) else { return }
+    machine.events.publish(.memoryAccess(cpu: index, address: address, size: size, value: value, isWrite: true))
+  }
+
+  private func readMSR(_ register: UInt32) {
+    machine.lock.lock()
+    let value = machine.interruptController?.readMSR(register, cpu: index)
+    machine.lock.unlock()
+    guard let value else { return refuse { "read of MSR \(hexadecimal(UInt64(register)))" } }
+    answer(value)
+  }
+
+  private func writeMSR(_ register: UInt32, value: UInt64) {
+    machine.lock.lock()
+    let isTaken = machine.interruptController?.writeMSR(register, value: value, cpu: index) ?? false
+    machine.lock.unlock()
+    guard isTaken else {
+      return refuse { "write of \(hexadecimal(value)) to MSR \(hexadecimal(UInt64(register)))" }
+    }
+    answer(0)
+  }
+
+  private func readRandom(size: Int) {
+    var value: UInt64 = 0
+    machine.lock.withLock {
+      withUnsafeMutableBytes(of: &value) { bytes in
+        machine.inputs.entropy(UnsafeMutableRawBufferPointer(rebasing: bytes[..<min(max(size, 0), 8)]))
+      }
+    }
+    answer(value)
+  }
+
+  /// Sleeps until there is something to do. An interrupt may have become pending since the engine last looked.
+  private func haltUntilEvent() {
+    machine.lock.lock()
+    takeEvents()
+    machine.lock.unlock()
+    if state.pointee.activity == .halted { sleep() }
+  }
+
+  private func answer(_ value: UInt64) {
+    state.pointee.completion.data = value
+    state.pointee.completion.isValid = 1
+    state.pointee.completion.isRefused = 0
+  }
+
+  private func refuse(_ what: () -> String) {
+    state.pointee.completion.isValid = 1
+    state.pointee.completion.isRefused = 1
+    guard machine.logsDebug, let held = unknownMSRs.pass() else { return }
+    machine.log.debug("\(what()), which does not exist: #GP\(held > 0 ? " (and \(held) more)" : "")")
+  }
+}

@@ -1,0 +1,170 @@
+import CHost
+import Host
+import Logging
+
+extension VirtualMachine {
+  /// Brings everything to its power-on state, loads the guest and lets it run. Once.
+  public func start() throws {
+    precondition(!cpus.isEmpty, "a machine has at least one processor")
+    try lock.withLock {
+      try powerOn()
+      clock.start()
+      for cpu in cpus { cpu.state.pointee.tscOffset = clock.timeStampOffset }
+    }
+    events.publish(.lifecycle(.started))
+    control.lock()
+    defer { control.unlock() }
+    precondition(!isStarted, "a machine starts once")
+    isStarted = true
+    for cpu in cpus {
+      // The thread keeps machine and processor alive.
+      threads.append(try HostThread.start("cpu\(cpu.index)") { [self] in withExtendedLifetime(self) { cpu.run() } })
+    }
+  }
+
+  /// Waits until the machine has ended and its processors' threads with it.
+  public func wait() -> MachineOutcome {
+    control.lock()
+    while true {
+      if let outcome {
+        control.unlock()
+        for thread in threads { thread.join() }
+        return outcome
+      }
+      control.wait()
+    }
+  }
+
+  /// Stops guest code and guest time. Returns when nothing runs any more. Not under the machine lock, nor on a
+  /// processor's thread.
+  public func pause() {
+    control.lock()
+    guard isStarted, outcome == nil, !pauseIsWanted else { return control.unlock() }
+    pauseIsWanted = true
+    for cpu in cpus { cpu.raise(.stop) }
+    while parkedCount < cpus.count, outcome == nil { control.wait() }
+    lock.withLock { clock.pause() }
+    control.unlock()
+    events.publish(.lifecycle(.paused))
+  }
+
+  /// Goes on after `pause`. For the guest, no time has passed.
+  public func resume() {
+    control.lock()
+    guard pauseIsWanted, outcome == nil else { return control.unlock() }
+    pauseIsWanted = false
+    lock.withLock {
+      let before = clock.timeStampOffset
+      clock.start()
+      for cpu in cpus { cpu.state.pointee.tscOffset &+= clock.timeStampOffset &- before }
+    }
+    wakeAll()
+    control.unlock()
+    events.publish(.lifecycle(.resumed))
+  }
+
+  /// Resets the machine as its reset button would. Any thread.
+  public func reset() { ask(for: .reset) }
+
+  /// Ends the run; `wait` returns `outcome` unless another end came first. Any thread.
+  public func end(_ outcome: MachineOutcome = .stopped) { ask(for: .end(outcome)) }
+
+  /// What a device asks for. Any thread, also under the machine lock.
+  func request(_ request: MachineRequest) {
+    switch request {
+    case .powerOff: end(.poweredOff)
+    case .reset: if endsOnReset { end(.resetRequested) } else { reset() }
+    case .exit(let status): end(.exited(status: status))
+    case .suspend: log.warning("the guest asked to be suspended to memory, which is not offered; it goes on")
+    }
+  }
+
+  /// A processor has shut down by a triple fault: on a PC, that resets the machine.
+  func shutDown(_ cpu: VirtualCPU) {
+    if events.wants(.shutdown) { events.publish(.shutdown(cpu: cpu.index)) }
+    let dump = RegisterDump(cpu.state.pointee, cpu: cpu.index).description
+    guard !endsOnReset else { return end(.crashed(dump)) }
+    log.warning("triple fault on processor \(cpu.index): the machine is reset\n\(dump)")
+    reset()
+  }
+
+  private func ask(for wanted: MachineTransition) {
+    transition.withLock {
+      // An end is final.
+      if case .end = $0 { return }
+      $0 = wanted
+    }
+    for cpu in cpus { cpu.raise(.stop) }
+  }
+
+  /// A processor stops here for as long as the machine is paused or about to change. False: it has ended. On the
+  /// processor's thread, without locks.
+  ///
+  /// A parked processor sleeps on its attention word, so that `ask` can wake it under any lock.
+  func park(_ cpu: VirtualCPU) -> Bool {
+    control.lock()
+    parkedCount += 1
+    control.broadcast()
+    var others = CPUAttention()
+    while outcome == nil {
+      // Taken before anything is looked at: what changes from here on raises it again.
+      others.formUnion(cpu.takeAttention())
+      let wanted = transition.withLock { $0 }
+      if let wanted, parkedCount == cpus.count {
+        perform(wanted)
+      } else if wanted == nil, !pauseIsWanted {
+        break
+      } else {
+        control.unlock()
+        cpu.sleepUntilAttention()
+        control.lock()
+      }
+    }
+    parkedCount -= 1
+    let goesOn = outcome == nil
+    control.unlock()
+    cpu.raise(others.subtracting(.stop))
+    return goesOn
+  }
+
+  /// Carries out what was asked for; all processors are parked, `control` is held.
+  private func perform(_ wanted: MachineTransition) {
+    var result: MachineOutcome?
+    switch wanted {
+    case .end(let outcome): result = outcome
+    case .reset:
+      log.info("the machine is reset")
+      transition.withLock { if case .reset = $0 { $0 = nil } }
+      do {
+        try lock.withLock { try powerOn() }
+        events.publish(.lifecycle(.reset))
+      } catch {
+        result = .failed("the guest could not be loaded again after a reset: \(error)")
+      }
+    }
+    if let result {
+      lock.withLock { clock.pause() }
+      outcome = result
+      events.publish(.lifecycle(.ended(result)))
+    }
+    wakeAll()
+  }
+
+  /// Lets those who are parked or wait for something see what has changed. Under `control`.
+  private func wakeAll() {
+    for cpu in cpus { cpu.raise(.stop) }
+    control.broadcast()
+  }
+
+  /// Power-on state everywhere, and the guest loaded. Under the machine lock, no processor running.
+  private func powerOn() throws {
+    for device in devices { device.reset() }
+    for cpu in cpus {
+      cpu.signals = ProcessorSignals()
+      cpu.state.pointee.powerUp(isBootstrap: cpu.index == 0)
+      cpu.state.pointee.tscOffset = clock.timeStampOffset
+      cpu.stateHasChanged = true
+    }
+    try reload?()
+  }
+}

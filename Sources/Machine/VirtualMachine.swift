@@ -1,0 +1,127 @@
+import CHost
+import Host
+import Logging
+import Memory
+import Synchronization
+import X86
+
+// The machine: memory, bus, clock, processors and devices, and the rules by which they meet.
+//
+// Threads. Each virtual processor has one; the event loop has one, on which timers fire and input arrives; whoever made
+// the machine has its own. Devices have none: every call into a device is made under the machine lock.
+//
+// Stopping. To change the machine as a whole (pause, reset, end), the processors are asked to stop and come to `park`. A
+// reset or an end is carried out by the last one that parks: at that moment no guest code runs and no thread more is
+// needed. It can be asked for from anywhere, under the machine lock or not, and takes effect after the current access.
+//
+// Lock order, outermost first:
+//   1. `control`: who is parked, and what the machine is to do. Never taken by devices.
+//   2. `lock`, the machine lock: devices, bus, clock and its timers, interrupt controllers, each processor's `signals`.
+//   3. leaves, held for a few instructions without calling out: `transition`, the event stream's, the event loop's and
+//      writers' monitors.
+// A processor's state belongs to its thread; others touch it only while that thread is parked.
+
+/// A virtual machine.
+///
+/// Build it (`add` devices, `addCPU`, set the closures), `start` it, and `wait` for how it ends.
+public final class VirtualMachine: @unchecked Sendable {
+  public let memory: GuestMemory
+  public let bus: Bus
+  public let clock: HostClock
+  public let inputs: any NondeterministicInput
+  public let events = EventStream()
+  public let log: Logger
+  /// The machine lock.
+  public let lock: Monitor
+  let logsDebug: Bool
+  let timeStampFrequency: TimeStampFrequency
+
+  // Set while the machine is built.
+  public private(set) var cpus: [VirtualCPU] = []
+  public private(set) var devices: [any Device] = []
+  public var interruptController: (any InterruptController)?
+  /// Loads what the guest starts with and sets the bootstrap processor's state; at start and after each reset, with all
+  /// processors parked and at their power-up state. Under the machine lock.
+  public var reload: (() throws -> Void)?
+  /// A guest's reset, or its triple fault, ends the run.
+  public var endsOnReset = false
+  /// A processor has nothing to do: a good moment to write out what was gathered. On its thread, without locks.
+  public var onIdle: (@Sendable () -> Void)?
+
+  let control = Monitor()
+  var parkedCount = 0
+  var pauseIsWanted = false
+  var isStarted = false
+  var outcome: MachineOutcome?
+  var threads: [HostThread] = []
+
+  let transition = Mutex<MachineTransition?>(nil)
+
+  /// An empty machine. Its clock stands at zero.
+  public init(
+    memory: GuestMemory, loop: EventLoop, inputs: any NondeterministicInput, timeStampFrequency: TimeStampFrequency,
+    log: Logger
+  ) throws(HostFailure) {
+    self.memory = memory
+    self.inputs = inputs
+    self.log = log
+    self.timeStampFrequency = timeStampFrequency
+    logsDebug = log.logLevel <= .debug
+    lock = Monitor()
+    bus = Bus(log: log)
+    clock = try HostClock(loop: loop, lock: lock, frequency: timeStampFrequency)
+    memory.onProtectedWrite = { [weak self] range in self?.invalidate(range) }
+  }
+
+  /// Takes a device in and connects it to the machine. Its ports and memory are mapped separately (`bus`).
+  public func add(_ device: any Device) {
+    devices.append(device)
+    var log = log
+    log[metadataKey: "device"] = "\(device.name)"
+    device.attach(
+      to: DevicePlatform(clock: clock, memory: memory, log: log, inputs: inputs) { [weak self] in self?.request($0) })
+  }
+
+  /// Adds a virtual processor. The first is the bootstrap processor.
+  public func addCPU(_ makeEngine: EngineFactory) throws {
+    cpus.append(try VirtualCPU(index: cpus.count, machine: self, makeEngine: makeEngine))
+  }
+
+  /// Count and cost of all exits. While the machine is paused or after it has ended.
+  public var exitReport: ExitReport { ExitReport(cpus.map(\.statistics), frequency: timeStampFrequency, bus: bus) }
+
+  /// Guest-physical memory was changed by somebody else than an engine, where an engine holds code or somebody watches.
+  private func invalidate(_ range: Range<UInt64>) {
+    for cpu in cpus {
+      cpu.engine.invalidate(range)
+      cpu.raise(.invalidate)
+    }
+  }
+}
+
+extension VirtualMachine: InterruptTarget {
+  public func interruptsChanged(cpu: Int) {
+    guard cpus.indices.contains(cpu) else { return }
+    cpus[cpu].raise(.interrupt)
+  }
+
+  public func nonMaskableInterrupt(cpu: Int) {
+    guard cpus.indices.contains(cpu) else { return }
+    cpus[cpu].signals.nonMaskableInterrupt = true
+    cpus[cpu].raise(.interrupt)
+  }
+
+  public func initialize(cpu: Int) {
+    guard cpus.indices.contains(cpu) else { return }
+    cpus[cpu].signals.initialize = true
+    // A SIPI that came before the INIT is void.
+    cpus[cpu].signals.startUpVector = nil
+    cpus[cpu].raise(.interrupt)
+  }
+
+  public func startUp(cpu: Int, vector: UInt8) {
+    guard cpus.indices.contains(cpu) else { return }
+    cpus[cpu].signals.startUpVector = vector
+    cpus[cpu].raise(.interrupt)
+  }
+}

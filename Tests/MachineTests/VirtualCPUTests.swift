@@ -1,0 +1,218 @@
+import CHost
+import Glibc
+import Host
+import TestSupport
+import Testing
+import X86
+
+@testable import Machine
+
+@Suite(.timeLimit(.minutes(1))) struct VirtualCPUTests {
+  @Test func readsAreAnsweredAndWritesArrive() throws {
+    let seen = Shared<[UInt64]>([])
+    func taking(_ exit: VMExit) -> ScriptedEngine.Step {
+      { state in
+        seen.change { $0.append(state.completion.isValid == 1 ? state.completion.data : ~0) }
+        state.completion.isValid = 0
+        return exit
+      }
+    }
+    let test = try TestMachine([
+      { _ in .portRead(port: 0x12, size: 1) },
+      taking(.memoryRead(address: GuestPhysicalAddress(0xfec0_0020), size: 4)),
+      taking(.memoryWrite(address: GuestPhysicalAddress(0xfec0_0030), size: 8, value: 7)),
+      { _ in .msrRead(index: 0x1b) }, taking(.timeStampRead), taking(.randomRead(size: 2)), taking(.budgetSpent),
+      powerOff,
+    ])
+    test.obeyRequests()
+    #expect(try test.run() == .poweredOff)
+    let values = seen.current
+    #expect(values.count == 5)
+    #expect(Array(values[..<3]) == [2, 0x5566_7720, 0xfee0_0900])
+    #expect(values[3] > 0 && values[3] < 1 << 40)
+    #expect(values[4] < 1 << 16)
+    #expect(test.device.accesses[2] == .write(region: 1, offset: 0x30, size: 8, value: 7))
+  }
+
+  @Test func unknownRegistersAreRefused() throws {
+    let refusals = Shared<[UInt8]>([])
+    let note: ScriptedEngine.Step = { state in
+      refusals.change { $0.append(state.completion.isRefused) }
+      return .budgetSpent
+    }
+    let test = try TestMachine([
+      { _ in .msrRead(index: 0xdead) }, note, { _ in .msrWrite(index: 0xdead, value: 1) }, note,
+      { _ in .msrWrite(index: 0x1b, value: 1) }, note, powerOff,
+    ])
+    test.obeyRequests()
+    #expect(try test.run() == .poweredOff)
+    #expect(refusals.current == [1, 1, 0])
+    #expect(test.controller.registers[0x1b] == 1)
+  }
+
+  @Test func interruptIsInjectedWhenAllowedAndReportedWhenNot() throws {
+    let windows = Shared<[UInt8]>([])
+    let note: ScriptedEngine.Step = { state in
+      windows.change { $0.append(state.wantsInterruptWindow) }
+      return .budgetSpent
+    }
+    let test = try TestMachine([
+      { _ in .portWrite(port: 0x10, size: 1, value: 1) },  // Raises vectors 0x30 and 0x31 with IF clear.
+      note, note, enableInterrupts, note, note, powerOff,
+    ])
+    test.obeyRequests()
+    let obey = test.device.onWrite
+    test.device.onWrite = { value in
+      if value == 1 {
+        test.controller.raise(0x30)
+        test.controller.raise(0x31)
+      }
+      obey?(value)
+    }
+    #expect(try test.run() == .poweredOff)
+    #expect(test.engine.delivered == [0x30, 0x31])
+    #expect(windows.current == [1, 1, 1, 0])
+  }
+
+  @Test func shadowAndTaskPriorityHoldInterruptsBack() throws {
+    let counts = Shared<[Int]>([])
+    let test = try TestMachine([
+      { state in
+        state.rflags |= 0x200
+        state.cr8 = 3
+        return .portWrite(port: 0x10, size: 1, value: 1)
+      },
+      { state in
+        counts.change { $0.append(Int(state.interruptPending) + Int(state.wantsInterruptWindow)) }
+        state.cr8 = 2
+        state.interruptShadow = .STI
+        return .taskPriorityChanged
+      },
+      { state in
+        counts.change { $0.append(Int(state.interruptPending)) }
+        return .budgetSpent
+      }, { _ in .budgetSpent }, powerOff,
+    ])
+    test.obeyRequests()
+    let obey = test.device.onWrite
+    test.device.onWrite = { value in
+      if value == 1 { test.controller.raise(0x31) }
+      obey?(value)
+    }
+    #expect(try test.run() == .poweredOff)
+    // Nothing at first: the vector's class is not above CR8.
+    #expect(counts.current.first == 0)
+    #expect(test.engine.delivered == [0x31])
+  }
+
+  @Test func haltedProcessorWakesForAnInterrupt() throws {
+    let test = try TestMachine([enableInterrupts, halt, powerOff])
+    test.obeyRequests()
+    let idle = Shared(0)
+    test.machine.onIdle = { idle.change { $0 += 1 } }
+    try test.machine.start()
+    #expect(idle.wait { $0 == 1 })
+    test.machine.lock.withLock { test.controller.raise(0x20) }
+    #expect(test.wait() == .poweredOff)
+    #expect(test.engine.delivered == [0x20])
+    #expect(test.machine.cpus[0].statistics.total(.halt).count == 1)
+  }
+
+  @Test func haltWithInterruptsOffWakesForNMIOnly() throws {
+    let pending = Shared<UInt8>(0)
+    let test = try TestMachine([
+      halt,
+      { state in
+        pending.change { $0 = state.nmiPending }
+        return powerOff(&state)
+      },
+    ])
+    test.obeyRequests()
+    let idle = Shared(0)
+    test.machine.onIdle = { idle.change { $0 += 1 } }
+    try test.machine.start()
+    #expect(idle.wait { $0 == 1 })
+    test.machine.lock.withLock { test.controller.raise(0x20) }
+    #expect(idle.wait { $0 == 2 })
+    test.machine.lock.withLock { test.machine.nonMaskableInterrupt(cpu: 0) }
+    #expect(test.wait() == .poweredOff)
+    #expect(pending.current == 1)
+    #expect(test.engine.delivered.isEmpty)
+  }
+
+  @Test func secondProcessorStartsBySIPI() throws {
+    let start = Shared<[UInt64]>([])
+    let test = try TestMachine(
+      [{ _ in .portWrite(port: 0x10, size: 1, value: 1) }],
+      [
+        { state in
+          start.change { $0 = [state.rip, state.segments.1.base, UInt64(state.segments.1.selector)] }
+          return powerOff(&state)
+        }
+      ])
+    test.obeyRequests()
+    let obey = test.device.onWrite
+    let machine = test.machine
+    test.device.onWrite = { value in
+      if value == 1 {
+        machine.initialize(cpu: 1)
+        machine.startUp(cpu: 1, vector: 0x9a)
+        // There are only two.
+        machine.startUp(cpu: 2, vector: 0)
+        machine.nonMaskableInterrupt(cpu: -1)
+      }
+      obey?(value)
+    }
+    #expect(try test.run() == .poweredOff)
+    #expect(start.current == [0, 0x9a000, 0x9a00])
+  }
+
+  @Test func engineFailureEndsTheMachine() throws {
+    let test = try TestMachine([{ _ in throw HostFailure("think", code: EIO) }])
+    #expect(try test.run() == .failed("the engine cannot go on: could not think: Input/output error"))
+  }
+
+  @Test func eventsReachSubscribers() throws {
+    let test = try TestMachine([{ _ in .portRead(port: 0x12, size: 1) }, powerOff])
+    test.obeyRequests()
+    let seen = Shared<[MachineEvent]>([])
+    let trap = test.machine.events.subscribe(to: [.portAccess, .lifecycle]) { event in
+      seen.change { $0.append(event) }
+    }
+    #expect(try test.run() == .poweredOff)
+    #expect(
+      seen.current == [
+        .lifecycle(.started), .portAccess(cpu: 0, port: 0x12, size: 1, value: 2, isWrite: false),
+        .portAccess(cpu: 0, port: 0x1f, size: 1, value: 0xff, isWrite: true), .lifecycle(.ended(.poweredOff)),
+      ])
+    withExtendedLifetime(trap) {}
+  }
+
+  @Test func idleProcessorUsesNoTime() throws {
+    let test = try TestMachine([halt])
+    try test.machine.start()
+    usleep(20_000)
+    var before = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before)
+    let stats = test.machine.cpus[0].statistics.total(.attention).count
+    usleep(100_000)
+    #expect(test.machine.cpus[0].statistics.total(.attention).count == stats)
+    test.machine.end()
+    #expect(test.wait() == .stopped)
+  }
+
+  @Test func exitCostsLittle() throws {
+    let rounds = 200_000
+    let test = try TestMachine(
+      Array(repeating: { _ in .portWrite(port: 0x11, size: 1, value: 3) }, count: rounds) + [powerOff])
+    test.obeyRequests()
+    test.device.accesses.reserveCapacity(rounds + 1)
+    let start = MonotonicTime.now
+    #expect(try test.run() == .poweredOff)
+    let each = (MonotonicTime.now - start) / UInt64(rounds)
+    print("exit with scripted engine and recording device: \(each) ns")
+    // Generous: the machine may be busy. What it must not be is microseconds.
+    #expect(each < 2000)
+    #expect(test.machine.cpus[0].statistics.total(.portWrite).count == UInt64(rounds + 1))
+  }
+}
