@@ -17,6 +17,7 @@ final class TranslationCache {
   static let pageCount = 1024
   static let blockEntryCount = 4096
   static let spaceCount = 8
+  private static let codePageCount = 1 << 15
 
   /// One address space.
   struct Space {
@@ -26,6 +27,8 @@ final class TranslationCache {
     /// Tables of all contexts, one after another.
     let tables: UnsafeMutablePointer<TLBEntry>
     let blocks: UnsafeMutablePointer<BlockCacheEntry>
+    /// One bit for each of `codePageCount` classes of linear pages: set if `blocks` may hold a block on such a page.
+    let codePages: UnsafeMutablePointer<UInt64>
     /// Whether anything was filled since the last flush.
     var isEmpty = true
   }
@@ -56,7 +59,9 @@ final class TranslationCache {
       Self.clear(tables)
       let blocks = UnsafeMutablePointer<BlockCacheEntry>.allocate(capacity: Self.blockEntryCount)
       blocks.initialize(repeating: BlockCacheEntry(tag: 1, block: nil), count: Self.blockEntryCount)
-      return Space(tables: tables, blocks: blocks)
+      let codePages = UnsafeMutablePointer<UInt64>.allocate(capacity: Self.codePageCount / 64)
+      codePages.initialize(repeating: 0, count: Self.codePageCount / 64)
+      return Space(tables: tables, blocks: blocks, codePages: codePages)
     }
   }
 
@@ -64,6 +69,7 @@ final class TranslationCache {
     for space in spaces {
       space.tables.deallocate()
       space.blocks.deallocate()
+      space.codePages.deallocate()
     }
   }
 
@@ -117,7 +123,25 @@ final class TranslationCache {
     spaces[index].isEmpty = true
   }
 
+  /// Remembers the block at `rip` in the current space's cache, by the linear page where it starts.
+  func remember(_ block: UnsafeMutablePointer<CodeBlock>, rip: UInt64) {
+    spaces[current].isEmpty = false
+    spaces[current].blocks[Chain.blockIndex(rip)] = BlockCacheEntry(tag: rip, block: block)
+    let bit = Self.codePageBit(rip)
+    spaces[current].codePages[bit >> 6] |= 1 << UInt64(bit & 63)
+  }
+
+  private static func codePageBit(_ address: UInt64) -> Int {
+    Int(truncatingIfNeeded: ((address >> 12) ^ (address >> 27)) & UInt64(codePageCount - 1))
+  }
+
+  private static func mayHoldBlocks(_ space: Space, _ page: UInt64) -> Bool {
+    let bit = codePageBit(page)
+    return space.codePages[bit >> 6] & 1 << UInt64(bit & 63) != 0
+  }
+
   private func dropBlocks(space index: Int) {
+    spaces[index].codePages.update(repeating: 0, count: Self.codePageCount / 64)
     spaces[index].blocks.update(repeating: BlockCacheEntry(tag: 1, block: nil), count: Self.blockEntryCount)
   }
 
@@ -135,10 +159,11 @@ final class TranslationCache {
       for context in 0..<Context.allCases.count {
         Self.clear(space.tables, context * Self.pageCount + entry)
       }
+      // The page itself, and what begins on the page before and may reach into it.
+      guard Self.mayHoldBlocks(space, page) || Self.mayHoldBlocks(space, page &- 4096) else { continue }
       for index in 0..<Self.blockEntryCount where space.blocks[index].block != nil {
-        let tag = space.blocks[index].tag
-        // The page itself, and what begins on the page before and may reach into it.
-        if tag & ~0xfff == page || (tag &+ 4096) & ~0xfff == page { space.blocks[index] = BlockCacheEntry(tag: 1, block: nil) }
+        let start = space.blocks[index].tag & ~0xfff
+        if start == page || start &+ 4096 == page { space.blocks[index] = BlockCacheEntry(tag: 1, block: nil) }
       }
     }
   }

@@ -13,11 +13,7 @@ extension SoftwareProcessor {
   func currentBlock() -> UnsafeMutablePointer<CodeBlock>? {
     do throws(GuestFault) {
       let block = try fetchBlock()
-      let rip = cpu.pointee.rip
-      if let cache = cpu.pointee.engine.blockCache {
-        cache[Chain.blockIndex(rip)] = BlockCacheEntry(tag: rip, block: block)
-        translations.noteFill()
-      }
+      translations.remember(block, rip: cpu.pointee.rip)
       return block
     } catch {
       fault = error
