@@ -32,6 +32,8 @@ final class SoftwareProcessor {
   var pendingExits = ExitQueue()
   /// Answers that the running instruction has got from outside.
   var replay = ReplayedAnswers()
+  /// What events need to remember between instructions.
+  var events = EventState()
   /// The fault at which a chain stopped (`StopReason.fault`).
   var fault = GuestFault.exit
   /// Physical address lines that reach the bus: all ones, or without bit 20 while A20 is masked.

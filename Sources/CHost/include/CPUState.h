@@ -153,7 +153,8 @@ typedef struct CPUState {
   uint16_t fpuOpcode, fpuCodeSegment, fpuDataSegment, fpuReserved;
   /// PDPTE registers: loaded with CR3 under PAE paging (SDM vol. 3A, 4.4.1).
   uint64_t pdpte[4];
-  uint8_t padding[8];
+  /// Bit n: IA32_MCn_CTL is all ones (machine-check banks report nothing).
+  uint64_t machineCheckBanks;
 
   /// x87, SSE and AVX state, in XSAVE's standard (non-compacted) format: legacy region 0, header 512, YMM_Hi128 576.
   /// Offset 1024; whoever allocates a CPUState aligns it to 64 bytes (Swift imports no stricter alignment than 16).

@@ -38,9 +38,11 @@ typedef struct Operation {
   /// Row in the semantic function table for operations without a chain handler of their own.
   uint16_t semantic;
   /// Mnemonic-specific small number: condition code; for direct branches the number of instructions of the block that
-  /// come after this one.
+  /// come after this one; for MOV of segment, control and debug registers which operand that register is, 0 or 1; the
+  /// selector of a far pointer.
   uint16_t detail;
-  /// Size in bytes of the second operand where it differs (MOVZX, CVT…, MOVSX); byte offset of a third register operand.
+  /// Size in bytes of the second operand (MOVZX, CVT…, MOVSX), or the operand size where there is no second operand;
+  /// byte offset of a third register operand.
   uint8_t sourceSize, third;
   /// Linked block of a direct branch, or the native thunk.
   void *_Nullable link;

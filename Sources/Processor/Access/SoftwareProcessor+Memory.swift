@@ -115,6 +115,7 @@ extension SoftwareProcessor {
     let start = linear(address)
     if (start & 0xfff) &+ UInt64(size) <= 4096 {
       let physical = try translate(start, for: .write, rights: .current)
+      noteDataAccess(start, count: size, isWrite: true)
       if let page = memory.hostPage(of: physical) {
         let host = page + Int(physical.rawValue & 0xfff)
         let old: T = isLocked ? Self.exchange(host, change) : Self.plainUpdate(host, change)
@@ -130,16 +131,22 @@ extension SoftwareProcessor {
   /// Linear addresses are 32 bits wide outside 64-bit mode.
   @inline(__always) func linear(_ address: UInt64) -> UInt64 { isLongMode64 ? address : address & 0xffff_ffff }
 
+  /// As `linear`, by rights: descriptor tables, TSS and interrupt frames have 64-bit addresses in compatibility mode too.
+  @inline(__always) func linear(_ address: UInt64, _ rights: AccessRights) -> UInt64 {
+    rights == .implicitSupervisor && isLongMode ? address : linear(address)
+  }
+
   /// Loads 1 to 8 bytes, little-endian, wherever they are.
   @inline(never)
   func loadSlowly(_ address: UInt64, size: Int, rights: AccessRights) throws(GuestFault) -> UInt64 {
-    let start = linear(address)
+    let start = linear(address, rights)
+    if rights != .implicitSupervisor { noteDataAccess(start, count: size, isWrite: false) }
     let inFirst = 4096 - Int(start & 0xfff)
     guard size > inFirst else {
       return try loadPhysical(translate(start, for: .read, rights: rights), size: size)
     }
     let first = try translate(start, for: .read, rights: rights)
-    let second = try translate(linear(start &+ UInt64(inFirst)), for: .read, rights: rights)
+    let second = try translate(linear(start &+ UInt64(inFirst), rights), for: .read, rights: rights)
     let low = try loadPhysical(first, size: inFirst)
     let high = try loadPhysical(second, size: size - inFirst)
     return low | high << UInt64(8 * inFirst)
@@ -147,13 +154,14 @@ extension SoftwareProcessor {
 
   @inline(never)
   func storeSlowly(_ value: UInt64, at address: UInt64, size: Int, rights: AccessRights) throws(GuestFault) {
-    let start = linear(address)
+    let start = linear(address, rights)
+    if rights != .implicitSupervisor { noteDataAccess(start, count: size, isWrite: true) }
     let inFirst = 4096 - Int(start & 0xfff)
     guard size > inFirst else {
       return storePhysical(value, at: try translate(start, for: .write, rights: rights), size: size)
     }
     let first = try translate(start, for: .write, rights: rights)
-    let second = try translate(linear(start &+ UInt64(inFirst)), for: .write, rights: rights)
+    let second = try translate(linear(start &+ UInt64(inFirst), rights), for: .write, rights: rights)
     storePhysical(value, at: first, size: inFirst)
     storePhysical(value >> UInt64(8 * inFirst), at: second, size: size - inFirst)
   }

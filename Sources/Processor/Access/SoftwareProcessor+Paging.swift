@@ -44,7 +44,7 @@ extension SoftwareProcessor {
     let isUser = rights == .user || (rights == .current && cpu.pointee.cpl == 3)
     guard cpu.pointee.cr0 & CR0.pg != 0 else {
       let physical = GuestPhysicalAddress(address & 0xffff_ffff & addressLines)
-      if rights == .current { fill(address, physical, access, isWritable: true) }
+      fill(address, physical, access, isWritable: true, rights: rights)
       return physical
     }
     guard isCanonical(address) else { throw .generalProtection() }
@@ -57,11 +57,11 @@ extension SoftwareProcessor {
       try self.checkRights(leaf, address, for: access, rights: rights, isUser: isUser, code: code)
     }
     let physical = GuestPhysicalAddress(leaf.physical & addressLines)
-    if rights == .current {
+    if rights != .user {
       let mayWrite =
         leaf.isDirty && (leaf.isWritable || (!isUser && cpu.pointee.cr0 & CR0.wp == 0))
         && !isKeyProtected(leaf, write: true, isUser: isUser)
-      fill(address, physical, access, isWritable: mayWrite)
+      fill(address, physical, access, isWritable: mayWrite, rights: rights)
     }
     return physical
   }
@@ -114,9 +114,14 @@ extension SoftwareProcessor {
     return bits & 1 != 0 || (write && bits & 2 != 0 && cpu.pointee.cr0 & CR0.wp != 0)
   }
 
-  /// Puts a page into the current TLB table: what the access found out, beside what is known of the page already.
-  private func fill(_ address: UInt64, _ physical: GuestPhysicalAddress, _ access: AccessKind, isWritable: Bool) {
-    guard let host = memory.hostPage(of: physical), let table = cpu.pointee.engine.tlb else { return }
+  /// Puts a page into the TLB table of those rights (the current one; the supervisor's for implicit accesses): what the
+  /// access found out, beside what is known of the page already. A page with a data breakpoint always takes the slow path.
+  private func fill(
+    _ address: UInt64, _ physical: GuestPhysicalAddress, _ access: AccessKind, isWritable: Bool, rights: AccessRights
+  ) {
+    guard rights != .user, let host = memory.hostPage(of: physical), let current = cpu.pointee.engine.tlb else { return }
+    if access != .fetch, hasDataBreakpoint(onPage: address) { return }
+    let table = rights == .current ? current : translations.table(.supervisor)
     let page = address & ~0xfff
     let index = TranslationCache.index(of: address)
     let noPage = TranslationCache.noPage(index)

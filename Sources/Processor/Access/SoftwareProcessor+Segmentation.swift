@@ -79,7 +79,7 @@ extension SoftwareProcessor {
   }
 
   /// Whether all bytes are inside the limit; expand-down segments are valid above it.
-  private func isWithin(_ state: SegmentState, offset: UInt64, count: Int) -> Bool {
+  func isWithin(_ state: SegmentState, offset: UInt64, count: Int) -> Bool {
     let last = offset &+ UInt64(truncatingIfNeeded: count &- 1)
     let dataExpandDown = SegmentAttributes.code | SegmentAttributes.conformingExpandDown
     if state.attributes & dataExpandDown == SegmentAttributes.conformingExpandDown, isProtectedMode {

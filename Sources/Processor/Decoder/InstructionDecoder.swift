@@ -143,6 +143,9 @@ final class InstructionDecoder {
     where operands[index].type == ZYDIS_OPERAND_TYPE_MEMORY {
       setHiddenMemory(&op, operands + index)
     }
+    if instruction.pointee.operand_count_visible < 2 {
+      op.sourceSize = UInt8(truncatingIfNeeded: instruction.pointee.operand_width / 8)
+    }
     if instruction.pointee.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR {
       op.third = Operation.farMark
       op.size = UInt8(truncatingIfNeeded: instruction.pointee.operand_width / 8)
@@ -169,8 +172,9 @@ final class InstructionDecoder {
     case ZYDIS_REGCLASS_SEGMENT: op.third = Operation.segmentMark
     case ZYDIS_REGCLASS_CONTROL: op.third = Operation.controlMark
     case ZYDIS_REGCLASS_DEBUG: op.third = Operation.debugMark
-    default: break
+    default: return
     }
+    op.detail = UInt16(truncatingIfNeeded: index)
   }
 
   private func setImmediate(_ op: inout Operation, _ operand: UnsafePointer<ZydisDecodedOperand>, _ index: Int) {
