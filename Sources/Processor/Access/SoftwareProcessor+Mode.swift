@@ -14,6 +14,9 @@ extension SoftwareProcessor {
     } else {
       context = .supervisor
     }
+    // The block cache goes by RIP: a code segment that starts elsewhere makes it void.
+    let codeBase = isLongMode64 ? 0 : cpu.pointee.segments.1.base
+    if codeBase != translations.codeBase { translations.setCodeBase(codeBase) }
     cpu.pointee.engine.tlb = translations.table(context)
     cpu.pointee.engine.blockCache = translations.blocks
     cpu.pointee.engine.blockKey = codeMode.rawValue

@@ -36,6 +36,8 @@ final class TranslationCache {
   private(set) var spaces: [Space]
   private(set) var current = 0
   private var useCount: UInt64 = 0
+  /// What is added to RIP for a linear address in the block caches of all spaces.
+  private(set) var codeBase: UInt64 = 0
 
   private static let tableLength = pageCount * Context.allCases.count
 
@@ -123,11 +125,17 @@ final class TranslationCache {
     spaces[index].isEmpty = true
   }
 
+  /// Code now runs with another base.
+  func setCodeBase(_ base: UInt64) {
+    codeBase = base
+    dropAllBlocks()
+  }
+
   /// Remembers the block at `rip` in the current space's cache, by the linear page where it starts.
   func remember(_ block: UnsafeMutablePointer<CodeBlock>, rip: UInt64) {
     spaces[current].isEmpty = false
     spaces[current].blocks[Chain.blockIndex(rip)] = BlockCacheEntry(tag: rip, block: block)
-    let bit = Self.codePageBit(rip)
+    let bit = Self.codePageBit(rip &+ codeBase)
     spaces[current].codePages[bit >> 6] |= 1 << UInt64(bit & 63)
   }
 
@@ -147,7 +155,7 @@ final class TranslationCache {
 
   /// Forgets the blocks found by linear address, in all address spaces.
   func dropAllBlocks() {
-    for index in spaces.indices { dropBlocks(space: index) }
+    for index in spaces.indices where !spaces[index].isEmpty { dropBlocks(space: index) }
   }
 
   /// Forgets one page (INVLPG) in every address space: a superset of what the manual requires, and right for global
@@ -162,7 +170,7 @@ final class TranslationCache {
       // The page itself, and what begins on the page before and may reach into it.
       guard Self.mayHoldBlocks(space, page) || Self.mayHoldBlocks(space, page &- 4096) else { continue }
       for index in 0..<Self.blockEntryCount where space.blocks[index].block != nil {
-        let start = space.blocks[index].tag & ~0xfff
+        let start = (space.blocks[index].tag &+ codeBase) & ~0xfff
         if start == page || start &+ 4096 == page { space.blocks[index] = BlockCacheEntry(tag: 1, block: nil) }
       }
     }
