@@ -32,7 +32,7 @@ extension SoftwareProcessor {
     cpu.pointee.efer = efer
     if changed & (CR0.pg | CR0.wp | CR0.pe) != 0 {
       translations.flushAll()
-      translations.select(root: translationRoot, flushes: false)
+      translations.select(root: addressSpaceRoot, flushes: false)
     }
     modeChanged()
   }
@@ -48,9 +48,9 @@ extension SoftwareProcessor {
     cpu.pointee.cr3 = value & ~(1 << 63)
     if usesPCID {
       if value >> 63 == 0 { translations.flush(pcid: value & 0xfff) }
-      translations.select(root: translationRoot, flushes: false)
+      translations.select(root: addressSpaceRoot, flushes: false)
     } else {
-      translations.select(root: translationRoot, flushes: true)
+      translations.select(root: addressSpaceRoot, flushes: true)
     }
     modeChanged()
   }
@@ -74,7 +74,7 @@ extension SoftwareProcessor {
       CR4.pse | CR4.pae | CR4.pge | CR4.pcide | CR4.smep | CR4.smap | CR4.la57 | CR4.pke | CR4.pks
     if changed & translating != 0 {
       translations.flushAll()
-      translations.select(root: translationRoot, flushes: false)
+      translations.select(root: addressSpaceRoot, flushes: false)
     }
     modeChanged()
   }
@@ -110,7 +110,7 @@ extension SoftwareProcessor {
   }
 
   /// What tells address spaces apart: the page tables' address, the PCID, or that there is no paging.
-  var translationRoot: UInt64 {
+  var addressSpaceRoot: UInt64 {
     guard cpu.pointee.cr0 & CR0.pg != 0 else { return 1 << 63 }
     if cpu.pointee.cr4 & CR4.pcide != 0 { return cpu.pointee.cr3 }
     return cpu.pointee.cr3 & (isLongMode ? ~0xfff : 0xffff_ffe0)
@@ -133,7 +133,7 @@ extension SoftwareProcessor {
   /// debugger.
   func stateChanged() {
     translations.flushAll()
-    translations.select(root: translationRoot, flushes: true)
+    translations.select(root: addressSpaceRoot, flushes: true)
     events = EventState()
     // A shadow that came with the state covers the instruction that it came with.
     events.shadowAddress = cpu.pointee.rip

@@ -12,7 +12,7 @@ extension SoftwareProcessor {
 
   /// Host address of a datum if the current TLB table has it.
   @inline(__always)
-  private static func hit(_ tag: UInt64, _ host: UInt64, _ address: UInt64, _ size: Int) -> UnsafeMutableRawPointer? {
+  static func hit(_ tag: UInt64, _ host: UInt64, _ address: UInt64, _ size: Int) -> UnsafeMutableRawPointer? {
     let offset = address &- tag
     guard offset <= UInt64(truncatingIfNeeded: 4096 &- size) else { return nil }
     return UnsafeMutableRawPointer(bitPattern: UInt(truncatingIfNeeded: host &+ offset))

@@ -8,7 +8,7 @@ extension SoftwareProcessor {
   @inline(__always)
   func loadSystem<T: Datum>(_ address: UInt64, as type: T.Type = T.self) throws(GuestFault) -> T {
     let entry = translations.table(.supervisor) + TranslationCache.index(of: address)
-    if let host = Self.hit(entry.pointee.readTag, entry.pointee.addend, address, MemoryLayout<T>.size) {
+    if let host = Self.hit(entry.pointee.readTag, entry.pointee.host, address, MemoryLayout<T>.size) {
       return host.loadUnaligned(as: T.self)
     }
     return try load(address, as: T.self, rights: .implicitSupervisor)
@@ -17,7 +17,7 @@ extension SoftwareProcessor {
   @inline(__always)
   func storeSystem<T: Datum>(_ value: T, at address: UInt64) throws(GuestFault) {
     let entry = translations.table(.supervisor) + TranslationCache.index(of: address)
-    if let host = Self.hit(entry.pointee.writeTag, entry.pointee.addend, address, MemoryLayout<T>.size) {
+    if let host = Self.hit(entry.pointee.writeTag, entry.pointee.host, address, MemoryLayout<T>.size) {
       return host.storeBytes(of: value, as: T.self)
     }
     try store(value, at: address, rights: .implicitSupervisor)

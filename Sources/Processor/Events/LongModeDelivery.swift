@@ -69,7 +69,7 @@ extension SoftwareProcessor {
     let bottom = top &- UInt64(size)
     let table = isInner ? translations.table(.supervisor) : cpu.pointee.engine.tlb.unsafelyUnwrapped
     let entry = table + TranslationCache.index(of: bottom)
-    if let host = Self.hit(entry.pointee.writeTag, entry.pointee.addend, bottom, size) {
+    if let host = Self.hit(entry.pointee.writeTag, entry.pointee.host, bottom, size) {
       let frame = host + (size - 40)
       if event.pushesErrorCode { host.storeBytes(of: UInt64(event.errorCode), as: UInt64.self) }
       frame.storeBytes(of: event.returnAddress, as: UInt64.self)

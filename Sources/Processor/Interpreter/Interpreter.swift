@@ -51,8 +51,7 @@ public final class Interpreter: ExecutionEngine {
   public func stateChanged(_ state: inout CPUState) {
     withUnsafeMutablePointer(to: &state) { cpu in
       let processor = attach(cpu)
-      processor.replay.clear()
-      processor.translations.flushAll()
+      processor.stateChanged()
       processor.blocks.removeAll()
     }
   }
@@ -66,6 +65,7 @@ public final class Interpreter: ExecutionEngine {
     if cpu.pointee.engine.attention == nil { cpu.pointee.engine.attention = UnsafePointer(ownAttention) }
     let made = SoftwareProcessor(cpu: cpu, memory: memory, model: model)
     cpu.pointee.engine.context = Unmanaged.passUnretained(made).toOpaque()
+    made.stateChanged()
     processor = made
     attention.store(UInt(bitPattern: cpu.pointee.engine.attention), ordering: .releasing)
     return made
@@ -127,7 +127,6 @@ public final class Interpreter: ExecutionEngine {
       if isStepping { processor.endStep() }
       return
     }
-    if processor.fault != .exit { processor.replay.clear() }
     processor.deliver(processor.fault)
   }
 

@@ -2,7 +2,7 @@ import CHost
 import CZydis
 import X86
 
-/// INVLPG, INVPCID, INVD, WBINVD, WBNOINVD and SERIALIZE; the MPX instructions, which do nothing where there is no MPX.
+/// INVLPG, INVPCID, INVD, WBINVD (Zydis has WBNOINVD as one too) and SERIALIZE; the MPX instructions, which do nothing where there is no MPX.
 enum CacheControl {
   static let rows: [InstructionRow] =
     [
@@ -10,7 +10,6 @@ enum CacheControl {
       InstructionRow(ZYDIS_MNEMONIC_INVPCID, [.endsBlock, .privileged], invalidateContext),
       InstructionRow(ZYDIS_MNEMONIC_INVD, .privileged, Miscellaneous.nothing),
       InstructionRow(ZYDIS_MNEMONIC_WBINVD, .privileged, Miscellaneous.nothing),
-      InstructionRow(ZYDIS_MNEMONIC_WBNOINVD, .privileged, Miscellaneous.nothing),
       InstructionRow(ZYDIS_MNEMONIC_SERIALIZE, Miscellaneous.fence),
     ]
     + [

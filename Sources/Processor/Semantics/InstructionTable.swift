@@ -24,6 +24,7 @@ enum InstructionTable {
     + StackFrames.rows
     + Loops.rows
     + Miscellaneous.rows
+    + SystemFamilies.rows
 
   /// Row number of a decoded instruction; nil for what no family implements.
   static func rowNumber(for mnemonic: ZydisMnemonic, _ op: Operation) -> UInt16? {
@@ -52,4 +53,22 @@ enum InstructionTable {
   }()
 
   @inline(__always) static func function(_ row: UInt16) -> SemanticFunction { functions[Int(row)] }
+}
+
+/// The families of privilege, events and system state.
+private enum SystemFamilies {
+  static let rows: [InstructionRow] =
+    InterruptReturn.rows
+    + FarTransfers.rows
+    + SystemCalls.rows
+    + SegmentLoads.rows
+    + DescriptorTables.rows
+    + DescriptorInspection.rows
+    + ControlRegisters.rows
+    + ModelSpecificRegisters.rows
+    + FlagsAndInterrupts.rows
+    + SoftwareInterrupts.rows
+    + CacheControl.rows
+    + Identification.rows
+    + PortInstructions.rows
 }
