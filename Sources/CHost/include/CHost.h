@@ -2,3 +2,4 @@
 #include "CPUState.h"
 #include "Operation.h"
 #include "HostCalls.h"
+#include "NativeUnit.h"
