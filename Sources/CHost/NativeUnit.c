@@ -17,7 +17,7 @@ __attribute__((used)) static const Operation nativeFrame[2] = {
   {.handler = (OperationHandler)nativeReturn}, {.handler = (OperationHandler)nativeReturn}};
 
 __attribute__((naked)) uint64_t nativeCall(CPUState *state, void *memory, const void *core) {
-  __asm__("movq %rsi, %r11\n\tleaq nativeFrame(%rip), %rsi\n\tjmpq *%rdx");
+  __asm__("movq %rsi, %r11\n\tleaq nativeFrame(%rip), %rsi\n\txorl %r8d, %r8d\n\tjmpq *%rdx");
 }
 
 /// The running thread's native code. Written outside signal handlers only.

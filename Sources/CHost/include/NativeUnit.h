@@ -26,8 +26,8 @@ void nativeEnter(CPUState *_Nonnull state, const void *_Nonnull code, size_t siz
 /// Puts all that is in the host's units back into `state` and gives the host its own MXCSR and x87 state.
 void nativeLeave(CPUState *_Nonnull state);
 
-/// Runs the core of a piece of native code on a memory operand at `memory`. Returns the arithmetic flags if the
-/// instruction writes them, and ~0 if it raised an unmasked SIMD exception (and did nothing else).
+/// Runs the core of a piece of native code on a memory operand at `memory`. Returns the arithmetic flags, or 0 if the
+/// instruction writes none, or ~0 if it raised an unmasked SIMD exception (and did nothing else).
 uint64_t nativeCall(CPUState *_Nonnull state, void *_Nonnull memory, const void *_Nonnull core);
 
 /// The guest's MXCSR, between `nativeEnter` and `nativeLeave`.
