@@ -1,4 +1,5 @@
 import CHost
+import Host
 import Machine
 import Memory
 import X86
@@ -46,20 +47,27 @@ final class SoftwareProcessor {
   /// What code fetches from where nothing answers: a page of ones.
   let floatingBus: UnsafeMutableRawPointer
 
-  init(cpu: CPU, memory: GuestMemory, model: CPUModel) {
+  /// Asserts FERR#: a waiting x87 instruction found an unmasked exception pending while CR0.NE was clear. Set by the
+  /// machine, which makes IRQ 13 of it; without it the guest gets #MF.
+  var onNumericError: (() -> Void)?
+
+  init(cpu: CPU, memory: GuestMemory, model: CPUModel) throws(HostFailure) {
     self.cpu = cpu
     self.memory = memory
     self.model = model
     translations = TranslationCache()
     blocks = BlockStore(memory: memory)
-    native = NativeUnit()
+    native = try NativeUnit()
     crossing = .allocate(capacity: 16)
     floatingBus = .allocate(byteCount: 4096, alignment: 4096)
     floatingBus.initializeMemory(as: UInt8.self, repeating: 0xff, count: 4096)
     blocks.onProtect = { [translations] page in
       translations.protect(hostPage: UInt64(UInt(bitPattern: memory.base)) &+ UInt64(page) << 12)
     }
-    blocks.onEmpty = { [translations] in translations.dropAllBlocks() }
+    blocks.onEmpty = { [translations, native] in
+      translations.dropAllBlocks()
+      native.removeAll()
+    }
   }
 
   deinit {

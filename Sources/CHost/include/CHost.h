@@ -4,3 +4,4 @@
 #include "HostCalls.h"
 #include "HostSystem.h"
 #include "KVMInterface.h"
+#include "NativeUnit.h"

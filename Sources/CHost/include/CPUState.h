@@ -89,11 +89,13 @@ typedef struct EngineArea {
   uint64_t stopReason;
   /// A result of a slow path that came back through memory.
   uint64_t slowResult;
-  /// Host MXCSR that is restored when a thunk returns; the address that a faulting thunk resumes at.
-  uint64_t thunkResume;
+  /// The operation handler that native code leaves to when its fast path does not apply.
+  void *_Nullable nativeFallback;
+  /// The host's own MXCSR while the guest's is loaded.
   uint32_t hostMXCSR;
-  uint32_t thunkFault;
-  /// Memory operand buffer of native thunks.
+  /// Where the guest's x87 registers are: an `X87Residence`.
+  uint32_t x87Residence;
+  /// Memory operand buffer of native code; aligned to 64 bytes.
   uint8_t scratch[128];
 } EngineArea;
 

@@ -45,6 +45,7 @@ extension SoftwareProcessor {
   ) throws(GuestFault) -> UnsafeMutablePointer<CodeBlock> {
     let longest = mode.contains(.stepping) ? 1 : Self.longestBlock
     blocks.makeRoom(for: longest + 1)
+    if native.isNearlyFull { blocks.removeAll() }
     let operations = blocks.nextOperations
     let bytes = (memory.hostPage(of: physical) ?? floatingBus) + Int(physical.rawValue & 0xfff)
     let available = 4096 - Int(physical.rawValue & 0xfff)
@@ -130,7 +131,7 @@ extension SoftwareProcessor {
         return refuse(PseudoInstructions.unitDisabled)
       }
       if native.prepare(
-        instruction, operands: decoder.operands, bytes: secondPageSafe(code, op), into: &op)
+        instruction, operands: decoder.operands, bytes: secondPageSafe(code, op), mode: mode, into: &op)
       {
         return false
       }

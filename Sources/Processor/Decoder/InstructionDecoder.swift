@@ -89,6 +89,9 @@ final class InstructionDecoder {
   /// The execution unit that the decoded instruction needs, of those that can be disabled.
   var unit: ExecutionUnit? {
     let meta = instruction.pointee.meta
+    // WAIT looks at CR0 itself.
+    if instruction.pointee.mnemonic == ZYDIS_MNEMONIC_FWAIT { return nil }
+    if instruction.pointee.mnemonic == ZYDIS_MNEMONIC_EMMS { return .mmx }
     if meta.isa_ext == ZYDIS_ISA_EXT_X87 { return .x87 }
     if meta.isa_ext == ZYDIS_ISA_EXT_AVX || meta.isa_ext == ZYDIS_ISA_EXT_AVX2 || meta.isa_ext == ZYDIS_ISA_EXT_FMA {
       return .avx

@@ -25,6 +25,10 @@ enum InstructionTable {
     + Loops.rows
     + Miscellaneous.rows
     + SystemFamilies.rows
+    + X87Control.rows
+    + FXSaveInstructions.rows
+    + XSaveInstructions.rows
+    + MaskedMoves.rows
 
   /// Row number of a decoded instruction; nil for what no family implements.
   static func rowNumber(for mnemonic: ZydisMnemonic, _ op: Operation) -> UInt16? {

@@ -2,7 +2,8 @@ import CHost
 import CZydis
 import X86
 
-/// Rows that no mnemonic selects: what the decoder puts in the place of an instruction that cannot run.
+/// Rows that no mnemonic selects: what the decoder puts in the place of an instruction that cannot run, and the native
+/// unit's.
 enum PseudoInstructions {
   static let rows: [InstructionRow] = [
     InstructionRow(ZYDIS_MNEMONIC_INVALID, .endsBlock) { (_, _) throws(GuestFault) in throw .invalidOpcode },
@@ -10,6 +11,7 @@ enum PseudoInstructions {
     InstructionRow(ZYDIS_MNEMONIC_INVALID, .endsBlock) { (processor, op) throws(GuestFault) in
       throw processor.unitFault(op.pointee.detail)
     },
+    InstructionRow(ZYDIS_MNEMONIC_INVALID, NativeUnit.execute),
   ]
 
   /// Row numbers; these rows come first in `InstructionTable`.
@@ -17,6 +19,8 @@ enum PseudoInstructions {
   static let generalProtection: UInt16 = 1
   /// An execution unit is disabled; `detail` tells which.
   static let unitDisabled: UInt16 = 2
+  /// An instruction that the native unit prepared.
+  static let native: UInt16 = 3
 }
 
 /// Execution units that an operating system can disable.

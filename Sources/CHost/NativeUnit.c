@@ -1,0 +1,126 @@
+// The native unit's C part: the host's MXCSR and x87 unit, and the way back from a SIMD exception.
+
+#include "NativeUnit.h"
+#include <cpuid.h>
+#include <signal.h>
+#include <string.h>
+#include <ucontext.h>
+
+_Static_assert(__builtin_offsetof(CPUState, engine.scratch) % 64 == 0, "vector operands in the scratch area are aligned");
+
+/// Native code ends by jumping to the next operation's handler. Called through `nativeCall` it finds this one there.
+__attribute__((naked, used)) static void nativeReturn(void) { __asm__("movq %r8, %rax\n\tretq"); }
+/// Where a SIMD exception under `nativeCall` continues.
+__attribute__((naked)) static void nativeRaised(void) { __asm__("movq $-1, %rax\n\tretq"); }
+
+__attribute__((used)) static const Operation nativeFrame[2] = {
+  {.handler = (OperationHandler)nativeReturn}, {.handler = (OperationHandler)nativeReturn}};
+
+__attribute__((naked)) uint64_t nativeCall(CPUState *state, void *memory, const void *core) {
+  __asm__("movq %rsi, %r11\n\tleaq nativeFrame(%rip), %rsi\n\txorl %r8d, %r8d\n\tjmpq *%rdx");
+}
+
+/// The running thread's native code. Written outside signal handlers only.
+static _Thread_local struct {
+  uintptr_t start;
+  size_t size;
+  OperationHandler fallback;
+} running;
+
+/// A SIMD exception that the guest has unmasked. Native code raises it with the chain's registers and the stack as they
+/// were when it was entered, so its fallback can simply be entered instead. The kernel restores the guest's MXCSR, with
+/// the flags that the exception set.
+static void onFloatingPointException(int signal, siginfo_t *info, void *context) {
+  greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+  if ((uintptr_t)registers[REG_RIP] - running.start < running.size) {
+    int isCalled = (uintptr_t)registers[REG_RSI] == (uintptr_t)nativeFrame;
+    registers[REG_RIP] = isCalled ? (greg_t)(uintptr_t)nativeRaised : (greg_t)(uintptr_t)running.fallback;
+    return;
+  }
+  // Not the guest's: what raised it raises it again, and ends the process as it should.
+  struct sigaction action = {.sa_handler = SIG_DFL};
+  sigaction(SIGFPE, &action, 0);
+}
+
+__attribute__((constructor)) static void installHandler(void) {
+  struct sigaction action = {.sa_sigaction = onFloatingPointException, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGFPE, &action, 0);
+}
+
+static uint32_t load32(const uint8_t *bytes) {
+  uint32_t value;
+  memcpy(&value, bytes, 4);
+  return value;
+}
+
+void nativeEnter(CPUState *state, const void *code, size_t size, OperationHandler fallback) {
+  running.start = (uintptr_t)code;
+  running.size = size;
+  running.fallback = fallback;
+  state->engine.nativeFallback = (void *)fallback;
+  state->engine.x87Residence = X87ResidenceMemory;
+  state->engine.hostMXCSR = nativeMXCSR();
+  nativeSetMXCSR(load32(state->xsave + 24) & NativeMXCSRMask);
+}
+
+void nativeLeave(CPUState *state) {
+  uint32_t mxcsr = nativeMXCSR();
+  nativeSetMXCSR(state->engine.hostMXCSR);
+  running.size = 0;
+  uint8_t *area = state->xsave;
+  memcpy(area + 24, &mxcsr, 4);
+  uint32_t mask = NativeMXCSRMask;
+  memcpy(area + 28, &mask, 4);
+  if (state->engine.x87Residence != X87ResidenceMemory) {
+    nativeX87Store(state);
+    nativeX87Abandon(state);
+  }
+  memcpy(area + 6, &state->fpuOpcode, 2);
+  memcpy(area + 8, &state->fpuInstructionPointer, 8);
+  memcpy(area + 16, &state->fpuDataPointer, 8);
+  // All of x87, SSE and AVX state is there, in the standard format.
+  uint64_t header[2] = {7, 0};
+  memcpy(area + 512, header, 16);
+}
+
+void nativeX87Load(CPUState *state) {
+  uint32_t mxcsr = nativeMXCSR();
+  memcpy(state->xsave + 24, &mxcsr, 4);
+  __asm__ volatile("fxrstor64 (%0)"
+                   :
+                   : "r"(state->xsave)
+                   : "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+                     "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+  nativeX87Classify(state);
+}
+
+void nativeX87Store(CPUState *state) {
+  _Alignas(16) uint8_t image[512];
+  __asm__ volatile("fxsave64 (%0)" : : "r"(image) : "memory");
+  memcpy(state->xsave, image, 5);
+  memcpy(state->xsave + 32, image + 32, 128);
+}
+
+void nativeX87Abandon(CPUState *state) {
+  nativeX87Initialize();
+  state->engine.x87Residence = X87ResidenceMemory;
+}
+
+void nativeX87Classify(CPUState *state) {
+  int isQuiet = (nativeX87Control() & 0x3f) == 0x3f && (nativeX87Status() & 0x80) == 0;
+  state->engine.x87Residence = isQuiet ? X87ResidenceHost : X87ResidenceHostUnmasked;
+}
+
+HostCPUID hostCPUID(uint32_t leaf, uint32_t subleaf) {
+  HostCPUID result = {0, 0, 0, 0};
+  __get_cpuid_count(leaf, subleaf, &result.eax, &result.ebx, &result.ecx, &result.edx);
+  return result;
+}
+
+uint64_t hostXCR0(void) {
+  if (!(hostCPUID(1, 0).ecx & 1u << 27)) return 0;
+  uint32_t low, high;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (uint64_t)high << 32 | low;
+}

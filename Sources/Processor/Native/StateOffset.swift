@@ -1,0 +1,46 @@
+import CHost
+
+/// Byte offsets in `CPUState` that generated code uses.
+enum StateOffset {
+  static let rip = offset(\.rip)
+  static let rflags = offset(\.rflags)
+  static let tlb = offset(\.engine.tlb)
+  static let nativeFallback = offset(\.engine.nativeFallback)
+  static let x87Residence = offset(\.engine.x87Residence)
+  static let fpuInstructionPointer = offset(\.fpuInstructionPointer)
+  static let fpuDataPointer = offset(\.fpuDataPointer)
+  static let fpuOpcode = offset(\.fpuOpcode)
+  static let fpuCodeSegment = offset(\.fpuCodeSegment)
+  static let fpuDataSegment = offset(\.fpuDataSegment)
+  static let scratch = offset(\.engine.scratch)
+  static let xsave = offset(\.xsave)
+
+  /// The low half of a vector register.
+  static func xmm(_ number: Int) -> Int { xsave + XSaveArea.xmm + number * 16 }
+  /// The high half of a vector register.
+  static func ymmHigh(_ number: Int) -> Int { xsave + XSaveArea.ymmHigh + number * 16 }
+  /// Selector of a segment register.
+  static func selector(_ number: Int) -> Int {
+    offset(\.segments) + number * MemoryLayout<SegmentState>.stride + MemoryLayout<SegmentState>.offset(of: \.selector)!
+  }
+
+  private static func offset<T>(_ field: KeyPath<CPUState, T>) -> Int {
+    guard let offset = MemoryLayout<CPUState>.offset(of: field) else {
+      preconditionFailure("CPUState's fields are stored")
+    }
+    return offset
+  }
+}
+
+/// Byte offsets in `TLBEntry`, whose size the shift of a page number to its entry's place assumes.
+enum TLBOffset {
+  static let readTag = MemoryLayout<TLBEntry>.offset(of: \.readTag)!
+  static let writeTag = MemoryLayout<TLBEntry>.offset(of: \.writeTag)!
+  static let addend = MemoryLayout<TLBEntry>.offset(of: \.addend)!
+}
+
+/// Byte offsets in `Operation`.
+enum OperationOffset {
+  static let displacement = MemoryLayout<Operation>.offset(of: \.displacement)!
+  static let offset = MemoryLayout<Operation>.offset(of: \.offset)!
+}
