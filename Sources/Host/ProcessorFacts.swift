@@ -41,7 +41,7 @@ public struct ProcessorFacts: Sendable {
   }
 
   /// The letters in some of a leaf's registers, up to the first zero.
-  private static func text(_ leaf: CPUIDLeaf, _ registers: [KeyPath<CPUIDLeaf, UInt32>]) -> String {
+  private static func text(_ leaf: HostCPUID, _ registers: [KeyPath<HostCPUID, UInt32>]) -> String {
     let bytes = registers.flatMap { register in
       (0..<4).map { UInt8(truncatingIfNeeded: leaf[keyPath: register] >> ($0 * 8)) }
     }
@@ -49,15 +49,5 @@ public struct ProcessorFacts: Sendable {
   }
 }
 
-/// The four registers of a CPUID leaf.
-struct CPUIDLeaf {
-  var eax, ebx, ecx, edx: UInt32
-}
-
-/// One leaf of the host's CPUID. The leaf must be in range.
-func cpuid(_ leaf: UInt32, _ subleaf: UInt32 = 0) -> CPUIDLeaf {
-  withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 4) { buffer in
-    hostCPUID(leaf, subleaf, buffer.baseAddress!)
-    return CPUIDLeaf(eax: buffer[0], ebx: buffer[1], ecx: buffer[2], edx: buffer[3])
-  }
-}
+/// One leaf of the host's CPUID; all zero for a leaf that it does not have.
+func cpuid(_ leaf: UInt32, _ subleaf: UInt32 = 0) -> HostCPUID { hostCPUID(leaf, subleaf) }

@@ -1,7 +1,6 @@
 // Linux interfaces that Swift's C library module does not have, and calls that are variadic or have no library wrapper.
 
 #pragma once
-#include <cpuid.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -25,18 +24,6 @@ int hostEntropy(void *_Nonnull buffer, size_t count);
 
 /// Names the calling thread, at most 15 bytes.
 void hostNameThread(const char *_Nonnull name);
-
-/// CPUID: EAX, EBX, ECX, EDX. The leaf must be in range.
-static inline void hostCPUID(uint32_t leaf, uint32_t subleaf, uint32_t *_Nonnull registers) {
-  __cpuid_count(leaf, subleaf, registers[0], registers[1], registers[2], registers[3]);
-}
-
-/// XCR0 of the host. Only with CPUID.1:ECX.OSXSAVE.
-static inline uint64_t hostXCR0(void) {
-  uint32_t low, high;
-  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return (uint64_t)high << 32 | low;
-}
 
 /// A process that outlives this one for a moment and gives a terminal its settings back.
 typedef struct HostTerminalGuard {
