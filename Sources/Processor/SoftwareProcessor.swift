@@ -1,5 +1,4 @@
 import CHost
-import Host
 import Machine
 import Memory
 import X86
@@ -51,13 +50,13 @@ final class SoftwareProcessor {
   /// machine, which makes IRQ 13 of it; without it the guest gets #MF.
   var onNumericError: (() -> Void)?
 
-  init(cpu: CPU, memory: GuestMemory, model: CPUModel) throws(HostFailure) {
+  init(cpu: CPU, memory: GuestMemory, model: CPUModel) {
     self.cpu = cpu
     self.memory = memory
     self.model = model
     translations = TranslationCache()
     blocks = BlockStore(memory: memory)
-    native = try NativeUnit()
+    native = NativeUnit()
     crossing = .allocate(capacity: 16)
     floatingBus = .allocate(byteCount: 4096, alignment: 4096)
     floatingBus.initializeMemory(as: UInt8.self, repeating: 0xff, count: 4096)

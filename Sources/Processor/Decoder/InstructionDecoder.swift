@@ -100,13 +100,18 @@ final class InstructionDecoder {
       return .sse
     }
     let isVEX = instruction.pointee.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX
-    var unit: ExecutionUnit?
+    // CVTSS2SI and its kin may have no vector operand.
+    let isScalarConversion =
+      meta.category == ZYDIS_CATEGORY_CONVERT
+      && (meta.isa_set == ZYDIS_ISA_SET_SSE || meta.isa_set == ZYDIS_ISA_SET_SSE2)
+    var unit: ExecutionUnit? = isScalarConversion ? .sse : nil
     for index in 0..<Int(instruction.pointee.operand_count) {
       let operand = operands + index
       guard operand.pointee.type == ZYDIS_OPERAND_TYPE_REGISTER else { continue }
       switch ZydisRegisterGetClass(operand.pointee.reg.value) {
       case ZYDIS_REGCLASS_XMM, ZYDIS_REGCLASS_YMM: return isVEX ? .avx : .sse
       case ZYDIS_REGCLASS_MMX: unit = .mmx
+      case ZYDIS_REGCLASS_X87: unit = .x87
       default: break
       }
     }

@@ -1,4 +1,5 @@
 import CHost
+import Host
 import Machine
 import Memory
 import Synchronization
@@ -33,9 +34,13 @@ public final class Interpreter: ExecutionEngine {
   deinit { ownAttention.deallocate() }
 
   public func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit {
-    withUnsafeMutablePointer(to: &state) { cpu in
+    try withUnsafeMutablePointer(to: &state) { (cpu) throws(EngineFailure) in
       let processor = attach(cpu)
-      processor.native.enter(cpu)
+      do throws(HostFailure) {
+        try processor.native.enter(cpu)
+      } catch {
+        throw EngineFailure(error.description)
+      }
       defer { processor.native.leave(cpu) }
       return run(processor, cpu, budget: budget)
     }

@@ -172,18 +172,21 @@ struct NativeAssembler {
     immediate(-4096 | (access.isAligned ? Int32(access.size - 1) : 0))
     emit(0x4c, 0x3b, 0x50, UInt8(access.isWrite ? TLBOffset.writeTag : TLBOffset.readTag))  // CMP R10, [RAX + tag]
     jumpToSlowPath(unless: .equal)
+    emit(0x4c, 0x8b, 0x50, UInt8(TLBOffset.host))  // MOV R10, [RAX + host]
     if recordsPointer {
       if op.segment != Operation.absent {
-        emit(0x4d, 0x89, 0xda)  // MOV R10, R11
-        subtract(10, Int(op.segment))
-        store(10, StateOffset.fpuDataPointer)
+        emit(0x4c, 0x89, 0xd8)  // MOV RAX, R11
+        subtract(0, Int(op.segment))
+        store(0, StateOffset.fpuDataPointer)
       } else {
         store(11, StateOffset.fpuDataPointer)
       }
       loadWord(StateOffset.selector(Int(op.segmentRegister)))
       store16(0, StateOffset.fpuDataSegment)
     }
-    emit(0x4c, 0x03, 0x58, UInt8(TLBOffset.addend))  // ADD R11, [RAX + addend]
+    emit(0x41, 0x81, 0xe3)  // AND R11D, 0xfff
+    immediate(0xfff)
+    emit(0x4d, 0x01, 0xd3)  // ADD R11, R10
   }
 
   // MARK: Control

@@ -107,7 +107,8 @@ struct NativeForm {
     memory = NativeMemoryAccess(size: size, isWrite: isWrite, isAligned: isAligned)
     traits.memorySize = size
     if isWrite { traits.insert(.writesMemory) }
-    if isAligned { traits.insert(.isAligned) }
+    // AMD processors do not check SHA's operand (seen on Zen 5), Intel's do: the host is not put to the test.
+    if isAligned, instruction.pointee.meta.isa_set != ZYDIS_ISA_SET_SHA { traits.insert(.isAligned) }
     return true
   }
 

@@ -24,7 +24,9 @@ import X86
 /// No byte of guest code is ever copied into executable memory except opcode, ModRM fields that are not registers, and
 /// immediate of a listed instruction; memory is addressed through R11 only.
 final class NativeUnit {
-  private let memory: CodeMemory
+  /// Mapped when guest code first runs.
+  private var memory: CodeMemory?
+  private let capacity: Int
   /// Bytes of `memory` in use.
   private var used = 0
   /// Offsets of code by its bytes.
@@ -34,12 +36,10 @@ final class NativeUnit {
   private static let reserve = 32 << 10
 
   /// - Parameter capacity: bytes of generated code that fit before all of it has to be dropped.
-  init(capacity: Int = 16 << 20) throws(HostFailure) {
-    memory = try CodeMemory(size: capacity)
-  }
+  init(capacity: Int = 16 << 20) { self.capacity = capacity }
 
   /// Whether the code of another block might not fit. All blocks must be dropped then, and `removeAll` be called.
-  var isNearlyFull: Bool { memory.size - used < Self.reserve }
+  var isNearlyFull: Bool { capacity - used < Self.reserve }
 
   /// Drops all generated code. No operation refers to it any more.
   func removeAll() {
@@ -49,13 +49,20 @@ final class NativeUnit {
 
   // MARK: Running
 
-  /// Before guest code runs: the host's units become the guest's.
-  @inline(__always) func enter(_ cpu: CPU) {
-    nativeEnter(cpu, memory.executable, memory.size, Chain.semantic)
+  /// Before guest code runs: the host's units become the guest's. Throws if there is no memory for code.
+  func enter(_ cpu: CPU) throws(HostFailure) {
+    let memory: CodeMemory
+    if let mapped = self.memory {
+      memory = mapped
+    } else {
+      memory = try CodeMemory(size: capacity)
+      self.memory = memory
+    }
+    nativeEnter(cpu, memory.executable, memory.size, Chain.semanticHandler)
   }
 
   /// Before anything else runs on this thread: all of the guest's state is in `cpu` and the host's units are the host's.
-  @inline(__always) func leave(_ cpu: CPU) { nativeLeave(cpu) }
+  func leave(_ cpu: CPU) { nativeLeave(cpu) }
 
   // MARK: Preparing
 
@@ -66,9 +73,10 @@ final class NativeUnit {
     _ instruction: UnsafePointer<ZydisDecodedInstruction>, operands: UnsafePointer<ZydisDecodedOperand>,
     bytes: UnsafePointer<UInt8>, mode: CodeMode, into operation: inout Operation
   ) -> Bool {
-    guard NativeFeatures.hostRuns(instruction.pointee.meta.isa_set) else { return false }
+    guard let memory, NativeFeatures.hostRuns(instruction.pointee.meta.isa_set) else { return false }
     if let count = Self.zeroedRegisters(instruction) {
-      return prepareZeroing(count, isUpperOnly: instruction.pointee.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER, &operation)
+      let isUpperOnly = instruction.pointee.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER
+      return prepareZeroing(count, isUpperOnly: isUpperOnly, memory, &operation)
     }
     guard let form = NativeForm(instruction, operands: operands, bytes: bytes) else {
       return MaskedMoves.prepare(instruction, operands, &operation)
@@ -82,7 +90,7 @@ final class NativeUnit {
     let core = code.bytes.count
     emitCore(form, instruction.pointee.mnemonic, &code)
     code.finish()
-    let start = place(code.bytes)
+    let start = place(code.bytes, memory)
     operation.link = UnsafeMutableRawPointer(mutating: start + core)
     if isDirect { operation.handler = unsafeBitCast(start, to: OperationHandler.self) }
     // A masked move runs natively only where all of its operand can be accessed; else by its own semantic function.
@@ -98,7 +106,7 @@ final class NativeUnit {
   }
 
   /// Where code with these bytes runs; makes it if it is new.
-  private func place(_ bytes: [UInt8]) -> UnsafeRawPointer {
+  private func place(_ bytes: [UInt8], _ memory: CodeMemory) -> UnsafeRawPointer {
     if let known = places[bytes] { return memory.executable + known }
     precondition(used + bytes.count <= memory.size, "room for a block's code was made before")
     let start = used
@@ -174,7 +182,9 @@ final class NativeUnit {
     }
   }
 
-  private func prepareZeroing(_ count: Int, isUpperOnly: Bool, _ operation: inout Operation) -> Bool {
+  private func prepareZeroing(
+    _ count: Int, isUpperOnly: Bool, _ memory: CodeMemory, _ operation: inout Operation
+  ) -> Bool {
     var code = NativeAssembler()
     code.zeroVector7()
     for number in 0..<count {
@@ -182,7 +192,7 @@ final class NativeUnit {
       if !isUpperOnly { code.storeVector(7, StateOffset.xmm(number), isVEX: true) }
     }
     code.next()
-    let start = place(code.bytes)
+    let start = place(code.bytes, memory)
     operation.detail = 0
     operation.semantic = PseudoInstructions.native
     operation.link = UnsafeMutableRawPointer(mutating: start)

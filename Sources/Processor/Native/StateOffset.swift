@@ -36,7 +36,7 @@ enum StateOffset {
 enum TLBOffset {
   static let readTag = MemoryLayout<TLBEntry>.offset(of: \.readTag)!
   static let writeTag = MemoryLayout<TLBEntry>.offset(of: \.writeTag)!
-  static let addend = MemoryLayout<TLBEntry>.offset(of: \.addend)!
+  static let host = MemoryLayout<TLBEntry>.offset(of: \.host)!
 }
 
 /// Byte offsets in `Operation`.

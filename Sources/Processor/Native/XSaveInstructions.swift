@@ -188,12 +188,3 @@ enum XSaveInstructions {
     }
   }
 }
-
-extension SoftwareProcessor {
-  /// Changes the rights of protection keys, which translations rest on.
-  func setPKRU(_ value: UInt32) {
-    guard cpu.pointee.pkru != value else { return }
-    cpu.pointee.pkru = value
-    if cpu.pointee.cr4 & CR4.pke != 0 { translations.flushAll() }
-  }
-}
