@@ -73,7 +73,8 @@ final class BlockStore {
     guard let page = pageNumber(address) else { return nil }
     var next = pages[page]
     while let block = next {
-      if block.pointee.physicalAddress == address, block.pointee.key == key {
+      // Dead ones may be here: a block that reaches into another page is killed by way of that page's list.
+      if block.pointee.physicalAddress == address, block.pointee.key == key, block.pointee.isDead == 0 {
         recent[index] = block
         return block
       }
