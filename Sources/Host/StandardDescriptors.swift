@@ -19,6 +19,12 @@ public enum StandardDescriptors {
     }
   }
 
+  /// Whether a descriptor was opened for writing; false for one that `secure` had to fill.
+  public static func isWritable(_ descriptor: Int32) -> Bool {
+    let flags = fcntl(descriptor, F_GETFL)
+    return flags >= 0 && flags & O_ACCMODE != O_RDONLY
+  }
+
   /// Writes all of `text`; fails where not all of it could be written.
   public static func write(_ text: String, to descriptor: Int32 = output) throws(HostFailure) {
     let bytes = Array(text.utf8)

@@ -30,7 +30,7 @@ extension VirtualCPU {
   /// Moves the highest pending vector from the controller into the processor, if the processor can take it now.
   private func takeInterrupt() {
     guard let controller = machine.interruptController, isListening else { return }
-    controller.setTaskPriority(state.pointee.cr8, cpu: index)
+    bringTaskPriority(to: controller)
     guard controller.pendingVector(cpu: index) != nil else {
       state.pointee.wantsInterruptWindow = 0
       return

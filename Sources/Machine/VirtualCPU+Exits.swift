@@ -51,7 +51,13 @@ extension VirtualCPU {
 
   private func readMemory(_ address: GuestPhysicalAddress, size: Int) {
     machine.lock.lock()
-    let value = machine.bus.readMemory(address, size: size)
+    let value: UInt64
+    if let controller = controller(at: address) {
+      bringTaskPriority(to: controller)
+      value = controller.read(region: 1, offset: address.rawValue & 0xfff, size: size)
+    } else {
+      value = machine.bus.readMemory(address, size: size)
+    }
     machine.lock.unlock()
     answer(value)
     guard machine.events.wants(.memoryAccess) else { return }
@@ -60,15 +66,39 @@ extension VirtualCPU {
 
   private func writeMemory(_ address: GuestPhysicalAddress, size: Int, value: UInt64) {
     machine.lock.lock()
-    machine.bus.writeMemory(address, size: size, value: value)
+    if let controller = controller(at: address) {
+      bringTaskPriority(to: controller)
+      controller.write(region: 1, offset: address.rawValue & 0xfff, size: size, value: value)
+      state.pointee.cr8 = controller.taskPriority(cpu: index)
+    } else {
+      machine.bus.writeMemory(address, size: size, value: value)
+    }
     machine.lock.unlock()
     guard machine.events.wants(.memoryAccess) else { return }
     machine.events.publish(.memoryAccess(cpu: index, address: address, size: size, value: value, isWrite: true))
   }
 
+  /// The interrupt controller, if `address` is on the page where this processor sees its registers.
+  private func controller(at address: GuestPhysicalAddress) -> (any InterruptController & Device)? {
+    guard let controller = machine.interruptController else { return nil }
+    controller.currentCPU = index
+    return controller.registerPage(cpu: index) == address.rawValue & ~0xfff ? controller : nil
+  }
+
+  /// CR8 and the controller's task priority are one register. The controller's has four bits more, which stay as long as
+  /// the others do.
+  func bringTaskPriority(to controller: any InterruptController) {
+    guard controller.taskPriority(cpu: index) != state.pointee.cr8 else { return }
+    controller.setTaskPriority(state.pointee.cr8, cpu: index)
+  }
+
   private func readMSR(_ register: UInt32) {
     machine.lock.lock()
-    let value = machine.interruptController?.readMSR(register, cpu: index)
+    var value: UInt64?
+    if let controller = machine.interruptController {
+      bringTaskPriority(to: controller)
+      value = controller.readMSR(register, cpu: index)
+    }
     machine.lock.unlock()
     guard let value else { return refuse { "read of MSR \(hexadecimal(UInt64(register)))" } }
     answer(value)
@@ -76,7 +106,13 @@ extension VirtualCPU {
 
   private func writeMSR(_ register: UInt32, value: UInt64) {
     machine.lock.lock()
-    let isTaken = machine.interruptController?.writeMSR(register, value: value, cpu: index) ?? false
+    var isTaken = false
+    if let controller = machine.interruptController {
+      bringTaskPriority(to: controller)
+      controller.setTimeStampOffset(state.pointee.tscOffset &- machine.clock.timeStampOffset, cpu: index)
+      isTaken = controller.writeMSR(register, value: value, cpu: index)
+      state.pointee.cr8 = controller.taskPriority(cpu: index)
+    }
     machine.lock.unlock()
     guard isTaken else {
       return refuse { "write of \(hexadecimal(value)) to MSR \(hexadecimal(UInt64(register)))" }

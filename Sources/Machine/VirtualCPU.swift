@@ -37,6 +37,8 @@ public final class VirtualCPU: @unchecked Sendable {
   var stateHasChanged = true
   var unknownMSRs = RateLimiter(perSecond: 10)
 
+  /// `invalidate`, which is the engine's, was taken out of the attention word with the other bits.
+  private var owesInvalidation = false
   private let attention: UnsafeMutablePointer<UInt32>
   private let isSleeping = Atomic<Bool>(false)
 
@@ -83,12 +85,14 @@ public final class VirtualCPU: @unchecked Sendable {
   func run() {
     guard attend(to: [.stop, .interrupt]) else { return }
     while true {
-      if attentionLoad(attention) != 0 {
-        guard attend(to: takeAttention()) else { return }
-      }
       guard state.pointee.activity == .running else {
         sleep()
+        guard attend(to: takeAttention()) else { return }
         continue
+      }
+      if owesInvalidation {
+        owesInvalidation = false
+        raise(.invalidate)
       }
       do throws(EngineFailure) {
         let exit = try engine.run(&state.pointee, budget: Self.budget)
@@ -134,8 +138,12 @@ public final class VirtualCPU: @unchecked Sendable {
     isSleeping.store(false, ordering: .relaxed)
   }
 
-  /// The raised bits, which are then clear.
-  func takeAttention() -> CPUAttention { CPUAttention(rawValue: attentionTake(attention)) }
+  /// The raised bits, which are then clear. On the processor's thread.
+  func takeAttention() -> CPUAttention {
+    let bits = CPUAttention(rawValue: attentionTake(attention))
+    if bits.contains(.invalidate) { owesInvalidation = true }
+    return bits
+  }
 }
 
 /// What interrupt controllers have sent to a processor and it has not taken yet.

@@ -35,6 +35,9 @@ extension VirtualMachine {
     }
   }
 
+  /// Whether the run is over: `wait` returns at once, but for the time that threads take to end.
+  public var hasEnded: Bool { control.withLock { outcome != nil } }
+
   /// Stops guest code and guest time. Returns when nothing runs any more. Not under the machine lock, nor on a
   /// processor's thread.
   public func pause() {
@@ -105,10 +108,9 @@ extension VirtualMachine {
     control.lock()
     parkedCount += 1
     control.broadcast()
-    var others = CPUAttention()
     while outcome == nil {
       // Taken before anything is looked at: what changes from here on raises it again.
-      others.formUnion(cpu.takeAttention())
+      _ = cpu.takeAttention()
       let wanted = transition.withLock { $0 }
       if let wanted, parkedCount == cpus.count {
         perform(wanted)
@@ -121,10 +123,8 @@ extension VirtualMachine {
       }
     }
     parkedCount -= 1
-    let goesOn = outcome == nil
-    control.unlock()
-    cpu.raise(others.subtracting(.stop))
-    return goesOn
+    defer { control.unlock() }
+    return outcome == nil
   }
 
   /// Carries out what was asked for; all processors are parked, `control` is held.

@@ -39,7 +39,8 @@ public final class VirtualMachine: @unchecked Sendable {
   // Set while the machine is built.
   public private(set) var cpus: [VirtualCPU] = []
   public private(set) var devices: [any Device] = []
-  public var interruptController: (any InterruptController)?
+  /// Local APICs. Its region 1 is the page at which a processor sees its registers.
+  public var interruptController: (any InterruptController & Device)?
   /// Loads what the guest starts with and sets the bootstrap processor's state; at start and after each reset, with all
   /// processors parked and at their power-up state. Under the machine lock.
   public var reload: (() throws -> Void)?

@@ -1,7 +1,7 @@
 import Machine
 
 /// An interrupt controller of one processor: a list of vectors, first come, first served.
-final class FakeInterruptController: InterruptController {
+final class FakeInterruptController: InterruptController, Device {
   weak var target: (any InterruptTarget)?
   var pending: [UInt8] = []
   var taskPriority: UInt64 = 0
@@ -22,6 +22,32 @@ final class FakeInterruptController: InterruptController {
     guard registers[index] != nil else { return false }
     registers[index] = value
     return true
+  }
+
+  var currentCPU = 0
+  var timeStampOffset: UInt64 = 0
+  /// The registers' page, with offset and value of each access.
+  var page: UInt64? = 0xfee0_0000
+  var accesses: [UInt64] = []
+
+  func registerPage(cpu: Int) -> UInt64? { page }
+  func setTimeStampOffset(_ offset: UInt64, cpu: Int) { timeStampOffset = offset }
+
+  let name = "controller"
+  func attach(to platform: DevicePlatform) {}
+  func reset() {}
+  func save() -> Int { 0 }
+  func restore(_ state: Int) {}
+
+  func read(region: Int, offset: UInt64, size: Int) -> UInt64 {
+    accesses += [offset, UInt64(currentCPU)]
+    return taskPriority << 4
+  }
+
+  /// Offset 0x80 is the task priority, as in a local APIC.
+  func write(region: Int, offset: UInt64, size: Int, value: UInt64) {
+    accesses += [offset, value]
+    if offset == 0x80 { taskPriority = value >> 4 }
   }
 
   func setTaskPriority(_ cr8: UInt64, cpu: Int) { taskPriority = cr8 }

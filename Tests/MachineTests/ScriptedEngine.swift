@@ -19,12 +19,17 @@ final class ScriptedEngine: ExecutionEngine {
   let invalidated = Mutex<[Range<UInt64>]>([])
   /// Starts over when the state was changed from outside, as a guest does after a reset.
   var restarts = false
+  /// Does not react to `CPUAttention.invalidate`, so that a step can see it.
+  var leavesInvalidation = false
 
   init(_ script: [Step]) { self.script = script }
 
   func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit {
     guard let attention = state.engine.attention else { throw EngineFailure("no attention word") }
-    if attentionLoad(attention) != 0 { return .attention(attentionTake(UnsafeMutablePointer(mutating: attention))) }
+    let ignored: UInt32 = leavesInvalidation ? 4 : 0
+    if attentionLoad(attention) & ~ignored != 0 {
+      return .attention(attentionTake(UnsafeMutablePointer(mutating: attention)))
+    }
     if state.interruptPending != 0 {
       delivered.append(state.interruptVector)
       state.interruptPending = 0

@@ -167,6 +167,50 @@ import X86
     #expect(start.current == [0, 0x9a000, 0x9a00])
   }
 
+  @Test func interruptControllerIsSeenWhereItsPageIs() throws {
+    let priorities = Shared<[UInt64]>([])
+    let test = try TestMachine([
+      { state in
+        state.cr8 = 5
+        return .memoryRead(address: GuestPhysicalAddress(0xfee0_0080), size: 4)
+      },
+      { state in
+        priorities.change { $0 = [state.completion.data] }
+        return .memoryWrite(address: GuestPhysicalAddress(0xfee0_0080), size: 4, value: 0x70)
+      },
+      { state in
+        priorities.change { $0.append(state.cr8) }
+        return .memoryRead(address: GuestPhysicalAddress(0xfee0_1080), size: 4)
+      }, powerOff,
+    ])
+    test.obeyRequests()
+    #expect(try test.run() == .poweredOff)
+    #expect(priorities.current == [0x50, 7])
+    #expect(test.controller.accesses == [0x80, 0, 0x80, 0x70])
+  }
+
+  @Test func sleepingProcessorKeepsTheEnginesInvalidation() throws {
+    let attention = Shared<[UInt32]>([])
+    let test = try TestMachine([
+      halt,
+      { state in
+        attention.change { $0.append(state.engine.attention.map { attentionLoad($0) } ?? 0) }
+        return powerOff(&state)
+      },
+    ])
+    test.engine.leavesInvalidation = true
+    test.obeyRequests()
+    let idle = Shared(0)
+    test.machine.onIdle = { idle.change { $0 += 1 } }
+    try test.machine.start()
+    #expect(idle.wait { $0 == 1 })
+    test.machine.cpus[0].raise(.invalidate)
+    #expect(idle.wait { $0 == 2 })
+    test.machine.lock.withLock { test.machine.nonMaskableInterrupt(cpu: 0) }
+    #expect(test.wait() == .poweredOff)
+    #expect(attention.current == [4])
+  }
+
   @Test func engineFailureEndsTheMachine() throws {
     let test = try TestMachine([{ _ in throw HostFailure("think", code: EIO) }])
     #expect(try test.run() == .failed("the engine cannot go on: could not think: Input/output error"))

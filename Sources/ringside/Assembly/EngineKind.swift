@@ -1,0 +1,24 @@
+import Machine
+import Processor
+
+/// The catalogue of engines. A new one is a case here, best last, and a line in each table.
+enum EngineKind: String, CaseIterable, Sendable {
+  case interpret
+
+  /// The fastest that works on this host.
+  static var best: EngineKind { allCases.last ?? .interpret }
+
+  /// What `doctor` says of it.
+  var verdict: String {
+    switch self {
+    case .interpret: "works on every host: each instruction is decoded and carried out in software"
+    }
+  }
+
+  /// Makes the engine for one virtual processor.
+  var factory: EngineFactory {
+    switch self {
+    case .interpret: { context in Interpreter(memory: context.memory, model: CPUModel()) }
+    }
+  }
+}

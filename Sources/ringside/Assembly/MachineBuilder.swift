@@ -1,0 +1,156 @@
+import CHost
+import Devices
+import Firmware
+import Host
+import Logging
+import Machine
+import Memory
+
+// The catalogue of devices and the wiring between them: the only place that knows what a machine is made of. A new device
+// is one function here, or a line in one.
+//
+// The machine is a PC of the late 1990s as far as ports go (440FX and PIIX chips, interrupt controllers in their usual
+// places), which every operating system knows without being told, plus what ACPI tables describe.
+
+/// Builds a PC.
+struct MachineBuilder {
+  let configuration: MachineConfiguration
+  let machine: VirtualMachine
+  /// The guest's first serial port, for its endpoint.
+  let serial: Serial16550
+
+  private let fabric: InterruptFabric
+  private let ioAPIC: IOAPIC
+  private let pic: PIC
+  private let description: ACPIConfiguration
+
+  /// Puts the machine together. `debugConsole` gets what the guest writes to port 0xe9, under the machine lock.
+  init(
+    _ configuration: MachineConfiguration, loop: EventLoop, log: Logger, debugConsole: @escaping ([UInt8]) -> Void
+  ) throws {
+    self.configuration = configuration
+    machine = try VirtualMachine(
+      memory: GuestMemory(size: configuration.memory.bytes), loop: loop, inputs: HostInput(),
+      timeStampFrequency: .find(), log: log)
+    machine.endsOnReset = configuration.endsOnReset
+
+    fabric = InterruptFabric(cpuCount: configuration.processorCount, target: machine)
+    ioAPIC = IOAPIC(fabric)
+    pic = PIC(output: fabric.line0)
+    fabric.externalController = pic
+    serial = Serial16550(interrupt: Self.line(4, pic, ioAPIC))
+    var description = ACPIConfiguration(processorCount: configuration.processorCount)
+    // There is no firmware that could wake a guest from it.
+    description.fixedHardware.suspendType = nil
+    self.description = description
+
+    try addInterruptControllers()
+    try addTimers()
+    try addPlatform()
+    try addPCI()
+    try addConsoles(debugConsole)
+    for _ in 0..<configuration.processorCount { try machine.addCPU(configuration.engine.factory) }
+    machine.reload = reload
+  }
+
+  /// The wire of an ISA interrupt: to its input of the 8259 pair and to its pin of the I/O APIC.
+  private static func line(_ interrupt: Int, _ pic: PIC, _ ioAPIC: IOAPIC) -> InterruptLine {
+    let old = pic.line(interrupt)
+    let new = ioAPIC.line(interrupt == 0 ? 2 : interrupt)
+    return InterruptLine { level in
+      old.set(level)
+      new.set(level)
+    }
+  }
+
+  private func line(_ interrupt: Int) -> InterruptLine { Self.line(interrupt, pic, ioAPIC) }
+
+  private func addInterruptControllers() throws {
+    machine.add(fabric)
+    machine.interruptController = fabric
+    let page = InterruptFabric.defaultAddress
+    try machine.bus.map(fabric, region: 0, memory: page..<(page + InterruptFabric.pageSize))
+    machine.add(ioAPIC)
+    let registers = IOAPIC.defaultAddress
+    try machine.bus.map(ioAPIC, region: 0, memory: registers..<(registers + IOAPIC.pageSize))
+    machine.add(pic)
+    try machine.bus.map(pic, region: 0, ports: 0x20...0x21, offset: 0)
+    try machine.bus.map(pic, region: 1, ports: 0xa0...0xa1, offset: 0)
+    try machine.bus.map(pic, region: 2, ports: 0x4d0...0x4d1, offset: 0)
+  }
+
+  private func addTimers() throws {
+    let pit = PIT(line: line(0))
+    machine.add(pit)
+    try machine.bus.map(pit, region: 0, ports: 0x40...0x43, offset: 0)
+    try machine.bus.map(pit, region: 1, ports: 0x61...0x61, offset: 0)
+    let rtc = RTC(line: line(8))
+    machine.add(rtc)
+    try machine.bus.map(rtc, region: 0, ports: 0x70...0x71, offset: 0)
+    let size = machine.memory.size
+    rtc.setMemorySize(
+      below4GiB: min(size, GuestMemory.lowLimit),
+      above4GiB: size > GuestMemory.lowLimit ? size - GuestMemory.lowLimit : 0)
+  }
+
+  private func addPlatform() throws {
+    let gate = A20Gate()
+    let keyboard = KeyboardController(keyboardInterrupt: line(1), mouseInterrupt: line(12), a20: gate)
+    machine.add(keyboard)
+    try machine.bus.map(keyboard, region: 0, ports: 0x60...0x60, offset: 0)
+    try machine.bus.map(keyboard, region: 0, ports: 0x64...0x64, offset: 4)
+    let control = SystemControlPort(a20: gate)
+    machine.add(control)
+    try machine.bus.map(control, region: 0, ports: 0x92...0x92, offset: 0)
+    let hardware = description.fixedHardware
+    let power = PowerManagement(interrupt: line(Int(hardware.interrupt)), timerWidth: hardware.has32BitTimer ? 32 : 24)
+    machine.add(power)
+    try machine.bus.map(power, region: 0, ports: hardware.base...(hardware.base + 63), offset: 0)
+    try machine.bus.map(power, region: 1, ports: hardware.commandPort...(hardware.commandPort + 1), offset: 0)
+  }
+
+  private func addPCI() throws {
+    let bus = PCIBus()
+    for (bridge, address) in [
+      (PCIBridge.hostBridge440FX(), PCIAddress(device: 0)), (.isaBridgePIIX3(), PCIAddress(device: 1)),
+      (.powerManagementPIIX4(base: description.fixedHardware.base), PCIAddress(device: 1, function: 3)),
+    ] {
+      machine.add(bridge)
+      bus.insert(bridge, at: address)
+    }
+    let ports = PCIConfigurationPorts(bus: bus)
+    machine.add(ports)
+    try machine.bus.map(ports, region: 0, ports: 0xcf8...0xcff, offset: 0)
+  }
+
+  private func addConsoles(_ debugConsole: @escaping ([UInt8]) -> Void) throws {
+    machine.add(serial)
+    try machine.bus.map(serial, region: 0, ports: 0x3f8...0x3ff, offset: 0)
+    let debug = DebugConsole(sink: debugConsole)
+    machine.add(debug)
+    try machine.bus.map(debug, region: 0, ports: 0xe9...0xe9, offset: 0)
+    guard let port = configuration.debugExitPort else { return }
+    let exit = DebugExit()
+    machine.add(exit)
+    try machine.bus.map(exit, region: 0, ports: port...(port + 3), offset: 0)
+  }
+
+  /// What firmware would do at power-up and after each reset: describe the machine, load the kernel, and leave the
+  /// processor as the kernel expects it.
+  private func reload() throws {
+    let root = try ACPITables.install(description, in: machine.memory)
+    let map = PhysicalMemoryMap(machine.memory)
+    let state = machine.cpus[0].state
+    // All memory write-back, no fixed ranges (SDM vol. 3A, 11.11.2.1): without it Linux runs without a PAT.
+    state.pointee.mtrrDefaultType = 1 << 11 | 6
+    fabric.enableVirtualWire()
+    let loaded = try BootLoader.load(
+      BootParameters(
+        kernel: configuration.kernel, initialRAMDisk: configuration.initialRAMDisk,
+        commandLine: configuration.commandLine, acpiRootPointer: root),
+      memory: machine.memory, map: map, state: &state.pointee)
+    machine.log.debug(
+      "loaded \(configuration.kernel.name) (\(loaded.bootProtocol.rawValue)), entry at \(String(loaded.entry, radix: 16))"
+    )
+  }
+}

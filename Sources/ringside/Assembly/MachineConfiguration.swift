@@ -1,0 +1,15 @@
+import Firmware
+
+/// What machine is to be built, in terms of nobody's command line.
+struct MachineConfiguration {
+  var engine: EngineKind
+  var memory: MemorySize
+  var processorCount = 1
+  var kernel: BootFile
+  var initialRAMDisk: BootFile?
+  var commandLine: String
+  /// First of four ports of a debug-exit device; nil: there is none.
+  var debugExitPort: UInt16?
+  /// A reset, or a crash, ends the run.
+  var endsOnReset: Bool
+}

@@ -1,0 +1,134 @@
+import ArgumentParser
+import Glibc
+import Host
+import Logging
+import Machine
+import Synchronization
+
+/// One run of a machine, from the terminal's raw mode to the exit status.
+///
+/// Threads: the main thread builds, starts and waits; the event loop's handles keys and signals; the machine has its own.
+/// Whatever ends the run asks the machine to end and leaves the rest to the main thread, so everything is put back in one
+/// place and one order: output written out, terminal restored, then messages.
+final class RunSession: Sendable {
+  private static let endingSignals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
+  private static let jobSignals = [SIGTSTP, SIGCONT]
+  /// How long a reader of the output may sleep once the user wants to leave, in nanoseconds.
+  private static let patience: UInt64 = 1_000_000_000
+
+  private let machine = Mutex<VirtualMachine?>(nil)
+  private let endpoint = Mutex<(any SerialEndpoint & Sendable)?>(nil)
+  /// The signal that ended the run.
+  private let signal = Mutex<Int32?>(nil)
+
+  /// Signals become events: to be called before there are other threads.
+  static func prepare() { SignalWatch.block(endingSignals + jobSignals) }
+
+  /// Builds the machine, runs it and returns the exit status.
+  func run(_ configuration: MachineConfiguration, serial: SerialTarget, printsStatistics: Bool, log: Logger) throws
+    -> Int32
+  {
+    let loop = try EventLoop(name: "events")
+    let signals = try SignalWatch(Self.endingSignals + Self.jobSignals, on: loop) { [self] in received($0) }
+    defer { withExtendedLifetime(signals) {} }
+    let debugOutput = try BatchingWriter(
+      descriptor: StandardDescriptors.error, name: "standard error", onRoom: {}, onFailure: { _ in })
+
+    let builder = try MachineBuilder(configuration, loop: loop, log: log) { _ = debugOutput.offer($0) }
+    let machine = builder.machine
+    self.machine.withLock { $0 = machine }
+    let endpoint = try makeEndpoint(serial, loop: loop)
+    self.endpoint.withLock { $0 = endpoint }
+    builder.serial.backend = endpoint
+    machine.onIdle = {
+      endpoint?.flush()
+      debugOutput.flush()
+    }
+
+    let outcome: MachineOutcome
+    do {
+      try endpoint?.start(SerialLine(port: builder.serial, lock: machine.lock))
+      if (endpoint as? ConsoleEndpoint)?.isInteractive == true {
+        Ringside.say("ringside: booting \(configuration.kernel.name); Ctrl-a x ends, Ctrl-a h helps\n")
+      }
+      try machine.start()
+      outcome = machine.wait()
+    } catch {
+      try? endpoint?.finish(patience: Self.patience)
+      throw error
+    }
+    let result = finishOutput(outcome, endpoint)
+    _ = try? debugOutput.finish(patience: Self.patience)
+    loop.stop()
+    report(result)
+    if printsStatistics { Ringside.say(statistics(machine)) }
+    if let signal = signal.withLock({ $0 }) { SignalWatch.end(by: signal) }
+    return ExitStatus.of(result)
+  }
+
+  /// Lets the guest's last output reach its reader, and gives the terminal back.
+  private func finishOutput(_ outcome: MachineOutcome, _ endpoint: (any SerialEndpoint)?) -> MachineOutcome {
+    let isGuestsEnd =
+      switch outcome {
+      case .stopped, .failed: false
+      case .poweredOff, .resetRequested, .crashed, .exited: true
+      }
+    do throws(HostFailure) {
+      try endpoint?.finish(patience: isGuestsEnd ? nil : Self.patience)
+      return outcome
+    } catch {
+      if case .failed = outcome { return outcome }
+      return .failed(error.description)
+    }
+  }
+
+  private func report(_ outcome: MachineOutcome) {
+    switch outcome {
+    case .poweredOff, .resetRequested, .exited, .stopped: break
+    case .crashed(let dump): Ringside.report("the guest crashed (triple fault)\n\(dump)")
+    case .failed(let reason): Ringside.report(reason)
+    }
+  }
+
+  private func statistics(_ machine: VirtualMachine) -> String {
+    let milliseconds = machine.clock.now / 1_000_000
+    let instructions = machine.cpus.map(\.state.pointee.instructionCount).reduce(0, &+)
+    return machine.exitReport.text
+      + "\nguest time \(milliseconds) ms, \(instructions) instructions, "
+      + "\(instructions / max(1, milliseconds) / 1000) million a second\n"
+  }
+
+  private func makeEndpoint(_ target: SerialTarget, loop: EventLoop) throws -> (any SerialEndpoint & Sendable)? {
+    let handlers = SerialHandlers(end: { [self] in end(.stopped) }, fail: { [self] in end(.failed($0.description)) })
+    return switch target {
+    case .stdio: try ConsoleEndpoint(loop: loop, handlers: handlers)
+    case .none: nil
+    case .file(let path): try FileEndpoint(path: path, handlers: handlers)
+    case .unix(let path): try SocketEndpoint(path: path, loop: loop)
+    }
+  }
+
+  private func end(_ outcome: MachineOutcome) {
+    machine.withLock { $0 }?.end(outcome)
+  }
+
+  /// A signal came in; on the event loop's thread.
+  private func received(_ number: Int32) {
+    let console = endpoint.withLock { $0 } as? ConsoleEndpoint
+    switch number {
+    case SIGTSTP:
+      console?.suspend()
+      kill(getpid(), SIGSTOP)
+    case SIGCONT: console?.resume()
+    default:
+      let isFirst = signal.withLock { signal in
+        defer { signal = number }
+        return signal == nil
+      }
+      guard let machine = machine.withLock({ $0 }) else { SignalWatch.end(by: number) }
+      machine.end()
+      // The guest may have ended already while its output waits for a reader; a second signal waits for nothing.
+      if !isFirst || machine.hasEnded { endpoint.withLock { $0 }?.abandon() }
+    }
+  }
+}

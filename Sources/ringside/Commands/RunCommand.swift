@@ -1,0 +1,103 @@
+import ArgumentParser
+import Firmware
+import Glibc
+import Host
+import Logging
+import Machine
+
+struct RunCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "run", abstract: "Runs a virtual machine.",
+    discussion: """
+      Without arguments it boots the default guest, a small Linux with a shell, in this terminal. The terminal then \
+      belongs to the guest: all keys go to it, Ctrl-c included. `Ctrl-a x` ends the machine, `Ctrl-a h` helps, and \
+      `Ctrl-a Ctrl-a` sends Ctrl-a.
+
+      The exit status is 0 when the guest has switched itself off, 3 when it has crashed (with --no-reboot), 1 when \
+      something failed on this side, and 64 when the command line makes no sense.
+
+      Examples:
+        ringside run
+        ringside run --memory 2G --stats
+        ringside run --kernel /boot/vmlinuz --initrd my.cpio.gz --append 'console=ttyS0 quiet'
+        ringside run --serial file:boot.log --no-reboot
+      """)
+
+  @Option(help: ArgumentHelp("How guest code is run; 'auto' takes the fastest that works here.", valueName: "engine"))
+  var engine = EngineSelection(kind: nil)
+
+  @Option(
+    help: ArgumentHelp(
+      "Kernel to boot: a Linux bzImage or an ELF file with a PVH note. Default: the default guest's.",
+      valueName: "file"))
+  var kernel: String?
+
+  @Option(help: ArgumentHelp("Initial RAM disk to hand to the kernel.", valueName: "file"))
+  var initrd: String?
+
+  @Option(help: ArgumentHelp("Command line for the kernel.", valueName: "text"))
+  var append = "console=ttyS0"
+
+  @Option(help: ArgumentHelp("Memory of the guest: a number with K, M, G or T.", valueName: "size"))
+  var memory = MemorySize(bytes: 512 << 20)
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the guest's first serial port leads: 'stdio', 'none', 'file:PATH' (written anew) or 'unix:PATH' (a socket).",
+      valueName: "target"))
+  var serial = SerialTarget.stdio
+
+  @Flag(help: "End, instead of starting the guest again, when it resets or crashes.")
+  var noReboot = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Let the guest end the program by writing to this port (such as 0xf4): the exit status is (value << 1) | 1.",
+      valueName: "port"))
+  var debugExit: PortNumber?
+
+  @Flag(help: "Print how often and why the guest was left, and what it cost, at the end.")
+  var stats = false
+
+  @Option(help: ArgumentHelp("Least important messages to print on standard error.", valueName: "level"))
+  var log = LogLevel.warning
+
+  func validate() throws {
+    if let problem = memory.problem(available: MemoryFacts.read().available) {
+      throw ValidationError("--memory: \(problem)")
+    }
+    if let debugExit, debugExit.value > 0xfffc {
+      throw ValidationError("--debug-exit: the device has four ports, so the first can be 0xfffc at most")
+    }
+  }
+
+  func run() throws {
+    RunSession.prepare()
+    LoggingSystem.bootstrap { [log] _ in ConsoleLogHandler(level: log.level) }
+    try reportingFailures {
+      if serial == .stdio, !StandardDescriptors.isWritable(StandardDescriptors.output) {
+        throw CommandFailure(
+          description: "standard output is closed, and the guest's serial port leads there: "
+            + "give --serial none or --serial file:PATH, or open it")
+      }
+      let status: Int32
+      do {
+        status = try RunSession().run(
+          machineConfiguration(), serial: serial, printsStatistics: stats, log: Logger(label: "ringside"))
+      } catch let conflict as BusConflict {
+        // The one address that the user chooses.
+        throw ValidationError("--debug-exit: \(conflict.description); 0xf4 is free")
+      }
+      if status != ExitStatus.success { throw ExitCode(status) }
+    }
+  }
+
+  private func machineConfiguration() throws -> MachineConfiguration {
+    let guest = kernel == nil ? try GuestFiles.find() : nil
+    let ramDisk = initrd ?? guest?.initialRAMDisk
+    return MachineConfiguration(
+      engine: engine.chosen, memory: memory, kernel: try BootFile(path: kernel ?? guest?.kernel ?? ""),
+      initialRAMDisk: try ramDisk.map { try BootFile(path: $0) }, commandLine: append,
+      debugExitPort: debugExit?.value, endsOnReset: noReboot)
+  }
+}

@@ -1,0 +1,57 @@
+import ArgumentParser
+import Glibc
+import Host
+
+// The program: command line in, exit status out. This target knows everybody and nobody knows it: it alone decides which
+// engines and devices there are (`EngineKind`, `MachineBuilder`) and what meets the person at the keyboard.
+//
+// Whatever ends a command ends here, so that every message goes to one place and every status is one of `ExitStatus`.
+// Standard output is written with plain write(2) and checked: a full disk or a closed pipe is a failure, not a shrug.
+
+/// The `ringside` program.
+@main struct Ringside: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "ringside",
+    abstract: "Runs x86 virtual machines.",
+    discussion: """
+      `ringside run` boots the default guest, a small Linux, to a shell in this terminal. \
+      `ringside run --kernel FILE` boots a kernel of yours. \
+      `ringside doctor` tells what this computer offers.
+      """,
+    version: RingsideVersion.text,
+    subcommands: [RunCommand.self, DoctorCommand.self, VersionCommand.self])
+
+  static func main() {
+    StandardDescriptors.secure()
+    SignalWatch.ignoreBrokenPipes()
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      finish(error)
+    }
+  }
+
+  /// Says what is to be said about the end of a command, and ends the process.
+  private static func finish(_ error: any Error) -> Never {
+    var status = exitCode(for: error).rawValue
+    let message = fullMessage(for: error)
+    if !message.isEmpty {
+      do {
+        let isHelp = status == ExitStatus.success
+        try StandardDescriptors.write(
+          message + "\n", to: isHelp ? StandardDescriptors.output : StandardDescriptors.error)
+      } catch {
+        report(error.description)
+        status = ExitStatus.failure
+      }
+    }
+    Glibc.exit(status)
+  }
+
+  /// A message to the person at the keyboard, on standard error.
+  static func report(_ message: String) { say("ringside: \(message)\n") }
+
+  /// Text for standard error, as it is. Nothing can be done where even that fails.
+  static func say(_ text: String) { try? StandardDescriptors.write(text, to: StandardDescriptors.error) }
+}
