@@ -30,12 +30,21 @@ public final class Serial16550: Device {
   /// The receiver was full and is now empty: the host may go on. Under the machine lock; may call `receive`.
   public var onReadyToReceive: (() -> Void)?
 
+  /// `isListening` has become true. Under the machine lock; must not call the device.
+  public var onListening: (() -> Void)?
+
+  /// Reads of the line status in a row that make a guest one that polls for input: drivers that send read it once or
+  /// twice a byte.
+  private static let pollsThatListen = 16
+
   private let line: InterruptLine
   private var platform: DevicePlatform?
   private var timer: (any ClockTimer)?
   private var state = State()
   /// The host found the receiver full and is to be told when it is not any more.
   private var isHostWaiting = false
+  /// Reads of the line status since the guest last sent something, as far as they are counted.
+  private var polls = 0
 
   /// `name` is also the name under which received bytes pass `NondeterministicInput`.
   public init(name: String = "serial", interrupt line: InterruptLine) {
@@ -54,6 +63,7 @@ public final class Serial16550: Device {
     fresh.scratch = state.scratch
     fresh.divisor = state.divisor
     fresh.peerLines = state.peerLines
+    polls = 0
     state = fresh
     timer?.cancel()
     interruptsChanged()
@@ -78,6 +88,12 @@ public final class Serial16550: Device {
 
   /// How many bytes `receive` can take without loss now; zero in loopback, where the line is cut.
   public var receiveCapacity: Int { state.isLoopback ? 0 : max(0, state.capacity - state.receiver.count) }
+
+  /// Whether the guest waits for input: it has enabled the interrupt for it, or looks at the line status again and again.
+  /// A driver that starts throws away what has come before, so a host does well to hold early input back until then.
+  public var isListening: Bool {
+    state.interruptEnable & Registers.InterruptEnable.receivedData != 0 || polls >= Self.pollsThatListen
+  }
 
   /// Whether `receive` can take a byte now. If not, `onReadyToReceive` will be called when it can.
   public var canReceive: Bool {
@@ -175,6 +191,11 @@ public final class Serial16550: Device {
     let value = state.lineStatus
     state.hasOverrun = false
     if !state.receiver.isEmpty { state.receiver[0].errors = 0 }
+    if polls < Self.pollsThatListen {
+      let wasListening = isListening
+      polls += 1
+      if isListening, !wasListening { onListening?() }
+    }
     return value
   }
 
@@ -187,7 +208,9 @@ public final class Serial16550: Device {
   /// Enabling the transmitter-empty interrupt while the transmitter is empty raises it, each time.
   private func setInterruptEnable(_ value: UInt8) {
     let risen = value & ~state.interruptEnable
+    let wasListening = isListening
     state.interruptEnable = value
+    if isListening, !wasListening { onListening?() }
     if risen & Registers.InterruptEnable.transmitterEmpty != 0, state.transmitter.isEmpty {
       state.transmitterInterrupt = true
     }
@@ -230,6 +253,7 @@ public final class Serial16550: Device {
 
   private func transmit(_ byte: UInt8) {
     state.transmitterInterrupt = false
+    polls = 0
     // The wire drops before it rises again: an edge-triggered controller must see each empty transmitter.
     interruptsChanged()
     if state.isLoopback {

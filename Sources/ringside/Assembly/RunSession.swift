@@ -47,7 +47,7 @@ final class RunSession: Sendable {
 
     let outcome: MachineOutcome
     do {
-      try endpoint?.start(SerialLine(port: builder.serial, lock: machine.lock))
+      try endpoint?.start(SerialLine(port: builder.serial, machine: machine))
       if (endpoint as? ConsoleEndpoint)?.isInteractive == true {
         Ringside.say("ringside: booting \(configuration.kernel.name); Ctrl-a x ends, Ctrl-a h helps\n")
       }

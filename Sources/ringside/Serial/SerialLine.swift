@@ -1,11 +1,15 @@
 import Devices
 import Host
+import Machine
 
 /// The wire between a guest's serial port and the host's end of it, for what comes in.
 ///
-/// The port takes a few bytes at a time, so bytes wait here. When many do, the source is told to hold back.
+/// The port takes a few bytes at a time, so bytes wait here; when many do, the source is told to hold back. They also wait
+/// until the guest listens, and a moment longer: a driver that starts throws away what is there already, and would
+/// swallow the beginning of what was typed, or came out of a pipe, while the guest was still booting.
 final class SerialLine: @unchecked Sendable {
   private let port: Serial16550
+  private let clock: HostClock
   /// The machine lock; guards everything below, and the port.
   private let lock: Monitor
   private var waiting: [UInt8] = []
@@ -13,13 +17,24 @@ final class SerialLine: @unchecked Sendable {
   private var isHeldBack = false
   /// Told true when the source is to hold back, false when it may go on. Under the machine lock.
   private var holdBack: ((Bool) -> Void)?
+  /// Ends the moment after the guest has begun to listen.
+  private var settling: (any ClockTimer)?
 
   private static let limit = 1 << 16
+  /// Guest nanoseconds from the first sign of listening to the first byte: Linux enables the interrupt and empties the
+  /// FIFO in one breath, in this order.
+  private static let settlingTime: UInt64 = 5_000_000
 
-  init(port: Serial16550, lock: Monitor) {
+  init(port: Serial16550, machine: VirtualMachine) {
     self.port = port
-    self.lock = lock
+    clock = machine.clock
+    lock = machine.lock
+    settling = clock.makeTimer("serial input") { [weak self] in self?.deliver() }
     port.onReadyToReceive = { [weak self] in self?.deliver() }
+    port.onListening = { [weak self] in
+      guard let self else { return }
+      settling?.arm(at: clock.now &+ Self.settlingTime)
+    }
   }
 
   /// Connects a source; an earlier one, and what it has left here, is forgotten.
@@ -47,21 +62,24 @@ final class SerialLine: @unchecked Sendable {
 
   /// Gives the port as much as it takes.
   private func deliver() {
-    while next < waiting.count, port.canReceive {
-      let count = min(port.receiveCapacity, waiting.count - next)
-      let piece = Array(waiting[next..<(next + count)])
-      next += count
-      port.receive(piece)
-    }
+    if port.isListening, settling?.deadline == nil { fillPort() }
     if next == waiting.count {
       waiting.removeAll(keepingCapacity: true)
       next = 0
     }
     let isFull = waiting.count - next > Self.limit
-    let isEmpty = waiting.isEmpty
-    if isHeldBack ? isEmpty : isFull {
+    if isHeldBack ? waiting.isEmpty : isFull {
       isHeldBack = isFull
       holdBack?(isFull)
+    }
+  }
+
+  private func fillPort() {
+    while next < waiting.count, port.canReceive {
+      let count = min(port.receiveCapacity, waiting.count - next)
+      let piece = Array(waiting[next..<(next + count)])
+      next += count
+      port.receive(piece)
     }
   }
 }

@@ -23,8 +23,7 @@ final class SocketEndpoint: SerialEndpoint, @unchecked Sendable {
     self.loop = loop
     self.path = path
     listener = try UnixSocketListener(path: path, on: loop) { [weak self] descriptor in
-      guard let self else { return _ = close(descriptor) }
-      accept(descriptor)
+      if let self { accept(descriptor) } else { close(descriptor) }
     }
   }
 
@@ -33,7 +32,7 @@ final class SocketEndpoint: SerialEndpoint, @unchecked Sendable {
   /// The event loop's thread.
   private func accept(_ descriptor: Int32) {
     guard let line = monitor.withLock({ connection == nil ? line : nil }) else {
-      _ = close(descriptor)
+      close(descriptor)
       return
     }
     let source = InputSource(
