@@ -1,8 +1,8 @@
 import CHost
 import X86
 
-/// Chain handlers of the two-operand arithmetic family in 8, 32 and 64 bits, by operand shape. 16-bit and LOCKed forms
-/// go through semantic functions.
+/// Chain handlers of the two-operand arithmetic family by operand shape and size. LOCKed forms go through
+/// semantic functions.
 enum ArithmeticHandlers {
   @inline(__always)
   private static func registerRegister<O: ArithmeticOperation, T: Lane>(
@@ -76,10 +76,13 @@ enum ArithmeticHandlers {
     return Chain.next(cpu, op, Chain.extend(x), Chain.extend(y), Chain.extend(value), O.kind)
   }
 
-  /// By shape (`OperandShape`), then 8, 32, 64 bits.
+  /// By shape (`OperandShape`), then 8, 16, 32, 64 bits.
   static let add: [OperationHandler] = [
     { cpu, op, a, b, result, kind in
       return registerRegister(Arithmetic.Add.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return registerRegister(Arithmetic.Add.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return registerRegister(Arithmetic.Add.self, Int32.self, cpu, op, a, b, result, kind)
@@ -91,6 +94,9 @@ enum ArithmeticHandlers {
       return registerImmediate(Arithmetic.Add.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerImmediate(Arithmetic.Add.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Add.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -98,6 +104,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return registerMemory(Arithmetic.Add.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return registerMemory(Arithmetic.Add.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return registerMemory(Arithmetic.Add.self, Int32.self, cpu, op, a, b, result, kind)
@@ -109,6 +118,9 @@ enum ArithmeticHandlers {
       return memoryRegister(Arithmetic.Add.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return memoryRegister(Arithmetic.Add.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return memoryRegister(Arithmetic.Add.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -116,6 +128,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Add.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return memoryImmediate(Arithmetic.Add.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Add.self, Int32.self, cpu, op, a, b, result, kind)
@@ -130,6 +145,9 @@ enum ArithmeticHandlers {
       return registerRegister(Arithmetic.Or.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerRegister(Arithmetic.Or.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerRegister(Arithmetic.Or.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -137,6 +155,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Or.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return registerImmediate(Arithmetic.Or.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Or.self, Int32.self, cpu, op, a, b, result, kind)
@@ -148,6 +169,9 @@ enum ArithmeticHandlers {
       return registerMemory(Arithmetic.Or.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerMemory(Arithmetic.Or.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerMemory(Arithmetic.Or.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -157,6 +181,9 @@ enum ArithmeticHandlers {
       return memoryRegister(Arithmetic.Or.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return memoryRegister(Arithmetic.Or.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return memoryRegister(Arithmetic.Or.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -164,6 +191,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Or.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return memoryImmediate(Arithmetic.Or.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Or.self, Int32.self, cpu, op, a, b, result, kind)
@@ -178,6 +208,9 @@ enum ArithmeticHandlers {
       return registerRegister(Arithmetic.Adc.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerRegister(Arithmetic.Adc.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerRegister(Arithmetic.Adc.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -185,6 +218,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Adc.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return registerImmediate(Arithmetic.Adc.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Adc.self, Int32.self, cpu, op, a, b, result, kind)
@@ -196,6 +232,9 @@ enum ArithmeticHandlers {
       return registerMemory(Arithmetic.Adc.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerMemory(Arithmetic.Adc.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerMemory(Arithmetic.Adc.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -205,6 +244,9 @@ enum ArithmeticHandlers {
       return memoryRegister(Arithmetic.Adc.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return memoryRegister(Arithmetic.Adc.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return memoryRegister(Arithmetic.Adc.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -212,6 +254,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Adc.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return memoryImmediate(Arithmetic.Adc.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Adc.self, Int32.self, cpu, op, a, b, result, kind)
@@ -226,6 +271,9 @@ enum ArithmeticHandlers {
       return registerRegister(Arithmetic.Sbb.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerRegister(Arithmetic.Sbb.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerRegister(Arithmetic.Sbb.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -233,6 +281,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Sbb.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return registerImmediate(Arithmetic.Sbb.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Sbb.self, Int32.self, cpu, op, a, b, result, kind)
@@ -244,6 +295,9 @@ enum ArithmeticHandlers {
       return registerMemory(Arithmetic.Sbb.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerMemory(Arithmetic.Sbb.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerMemory(Arithmetic.Sbb.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -253,6 +307,9 @@ enum ArithmeticHandlers {
       return memoryRegister(Arithmetic.Sbb.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return memoryRegister(Arithmetic.Sbb.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return memoryRegister(Arithmetic.Sbb.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -260,6 +317,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Sbb.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return memoryImmediate(Arithmetic.Sbb.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Sbb.self, Int32.self, cpu, op, a, b, result, kind)
@@ -274,6 +334,9 @@ enum ArithmeticHandlers {
       return registerRegister(Arithmetic.And.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerRegister(Arithmetic.And.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerRegister(Arithmetic.And.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -281,6 +344,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.And.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return registerImmediate(Arithmetic.And.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.And.self, Int32.self, cpu, op, a, b, result, kind)
@@ -292,6 +358,9 @@ enum ArithmeticHandlers {
       return registerMemory(Arithmetic.And.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerMemory(Arithmetic.And.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerMemory(Arithmetic.And.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -301,6 +370,9 @@ enum ArithmeticHandlers {
       return memoryRegister(Arithmetic.And.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return memoryRegister(Arithmetic.And.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return memoryRegister(Arithmetic.And.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -308,6 +380,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.And.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return memoryImmediate(Arithmetic.And.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.And.self, Int32.self, cpu, op, a, b, result, kind)
@@ -322,6 +397,9 @@ enum ArithmeticHandlers {
       return registerRegister(Arithmetic.Sub.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerRegister(Arithmetic.Sub.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerRegister(Arithmetic.Sub.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -329,6 +407,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Sub.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return registerImmediate(Arithmetic.Sub.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Sub.self, Int32.self, cpu, op, a, b, result, kind)
@@ -340,6 +421,9 @@ enum ArithmeticHandlers {
       return registerMemory(Arithmetic.Sub.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerMemory(Arithmetic.Sub.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerMemory(Arithmetic.Sub.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -349,6 +433,9 @@ enum ArithmeticHandlers {
       return memoryRegister(Arithmetic.Sub.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return memoryRegister(Arithmetic.Sub.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return memoryRegister(Arithmetic.Sub.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -356,6 +443,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Sub.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return memoryImmediate(Arithmetic.Sub.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Sub.self, Int32.self, cpu, op, a, b, result, kind)
@@ -370,6 +460,9 @@ enum ArithmeticHandlers {
       return registerRegister(Arithmetic.Xor.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerRegister(Arithmetic.Xor.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerRegister(Arithmetic.Xor.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -377,6 +470,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Xor.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return registerImmediate(Arithmetic.Xor.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Xor.self, Int32.self, cpu, op, a, b, result, kind)
@@ -388,6 +484,9 @@ enum ArithmeticHandlers {
       return registerMemory(Arithmetic.Xor.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerMemory(Arithmetic.Xor.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerMemory(Arithmetic.Xor.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -397,6 +496,9 @@ enum ArithmeticHandlers {
       return memoryRegister(Arithmetic.Xor.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return memoryRegister(Arithmetic.Xor.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return memoryRegister(Arithmetic.Xor.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -404,6 +506,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Xor.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return memoryImmediate(Arithmetic.Xor.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Xor.self, Int32.self, cpu, op, a, b, result, kind)
@@ -418,6 +523,9 @@ enum ArithmeticHandlers {
       return registerRegister(Arithmetic.Cmp.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerRegister(Arithmetic.Cmp.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerRegister(Arithmetic.Cmp.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -425,6 +533,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Cmp.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return registerImmediate(Arithmetic.Cmp.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Cmp.self, Int32.self, cpu, op, a, b, result, kind)
@@ -436,6 +547,9 @@ enum ArithmeticHandlers {
       return registerMemory(Arithmetic.Cmp.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerMemory(Arithmetic.Cmp.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerMemory(Arithmetic.Cmp.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -445,6 +559,9 @@ enum ArithmeticHandlers {
       return memoryRegister(Arithmetic.Cmp.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return memoryRegister(Arithmetic.Cmp.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return memoryRegister(Arithmetic.Cmp.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -452,6 +569,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Cmp.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return memoryImmediate(Arithmetic.Cmp.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Cmp.self, Int32.self, cpu, op, a, b, result, kind)
@@ -466,6 +586,9 @@ enum ArithmeticHandlers {
       return registerRegister(Arithmetic.Test.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerRegister(Arithmetic.Test.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerRegister(Arithmetic.Test.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -473,6 +596,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Test.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return registerImmediate(Arithmetic.Test.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return registerImmediate(Arithmetic.Test.self, Int32.self, cpu, op, a, b, result, kind)
@@ -484,6 +610,9 @@ enum ArithmeticHandlers {
       return registerMemory(Arithmetic.Test.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return registerMemory(Arithmetic.Test.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return registerMemory(Arithmetic.Test.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -493,6 +622,9 @@ enum ArithmeticHandlers {
       return memoryRegister(Arithmetic.Test.self, Int8.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
+      return memoryRegister(Arithmetic.Test.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
       return memoryRegister(Arithmetic.Test.self, Int32.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
@@ -500,6 +632,9 @@ enum ArithmeticHandlers {
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Test.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return memoryImmediate(Arithmetic.Test.self, Int16.self, cpu, op, a, b, result, kind)
     },
     { cpu, op, a, b, result, kind in
       return memoryImmediate(Arithmetic.Test.self, Int32.self, cpu, op, a, b, result, kind)

@@ -152,7 +152,12 @@ enum Chain {
   /// Kept apart from `semantic`, as below, because it holds references.
   @inline(never)
   private static func runFunction(_ cpu: CPU, _ op: Op) -> Int {
-    let processor = processor(cpu)
+    let reference = Unmanaged<SoftwareProcessor>.fromOpaque(cpu.pointee.engine.context.unsafelyUnwrapped)
+    return reference._withUnsafeGuaranteedRef { runFunction($0, cpu, op) }
+  }
+
+  @inline(__always)
+  private static func runFunction(_ processor: SoftwareProcessor, _ cpu: CPU, _ op: Op) -> Int {
     do throws(GuestFault) {
       let flow = try InstructionTable.function(op.pointee.semantic)(processor, op)
       processor.replay.clear()

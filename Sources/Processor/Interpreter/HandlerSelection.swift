@@ -29,10 +29,10 @@ enum HandlerSelection {
       (ZYDIS_MNEMONIC_TEST, ArithmeticHandlers.test),
     ]
     for (mnemonic, handlers) in arithmetic {
-      add(mnemonic) { op, shape, _ in sizeWithout16(op).map { handlers[shape.rawValue * 3 + $0] } }
+      add(mnemonic) { op, shape, _ in handlers[shape.rawValue * 4 + sizeIndex(op)] }
     }
     add(ZYDIS_MNEMONIC_MOV) { op, shape, _ in
-      MoveHandlers.mov[shape.rawValue * 4 + Int(op.size).trailingZeroBitCount]
+      MoveHandlers.mov[shape.rawValue * 4 + sizeIndex(op)]
     }
     add(ZYDIS_MNEMONIC_MOVZX) { op, shape, _ in
       guard op.size >= 4 else { return nil }
@@ -50,7 +50,15 @@ enum HandlerSelection {
     add(ZYDIS_MNEMONIC_LEA) { op, _, _ in
       op.size == 8 ? MoveHandlers.lea64 : op.size == 4 ? MoveHandlers.lea32 : nil
     }
-    add(ZYDIS_MNEMONIC_NOP) { _, _, _ in MoveHandlers.nop }
+    for mnemonic in [
+      ZYDIS_MNEMONIC_NOP, ZYDIS_MNEMONIC_PREFETCHT0, ZYDIS_MNEMONIC_PREFETCHT1, ZYDIS_MNEMONIC_PREFETCHT2,
+      ZYDIS_MNEMONIC_PREFETCHNTA, ZYDIS_MNEMONIC_PREFETCHW,
+    ] {
+      add(mnemonic) { _, _, _ in MoveHandlers.nop }
+    }
+    add(ZYDIS_MNEMONIC_BSWAP) { op, _, _ in
+      op.size == 8 ? MoveHandlers.bswap64 : op.size == 4 ? MoveHandlers.bswap32 : nil
+    }
     add(ZYDIS_MNEMONIC_CDQE) { _, _, _ in MoveHandlers.cdqe }
     add(ZYDIS_MNEMONIC_CDQ) { _, _, _ in MoveHandlers.cdq }
     add(ZYDIS_MNEMONIC_CQO) { _, _, _ in MoveHandlers.cqo }
@@ -68,7 +76,7 @@ enum HandlerSelection {
       (ZYDIS_MNEMONIC_NEG, MoveHandlers.neg), (ZYDIS_MNEMONIC_NOT, MoveHandlers.not),
     ]
     for (mnemonic, handlers) in unary {
-      add(mnemonic) { op, shape, _ in shape.hasMemory ? nil : sizeWithout16(op).map { handlers[$0] } }
+      add(mnemonic) { op, shape, _ in handlers[(shape.hasMemory ? 4 : 0) + sizeIndex(op)] }
     }
     add(ZYDIS_MNEMONIC_IMUL, multiplication)
     let shifts: [(ZydisMnemonic, [OperationHandler])] = [
@@ -129,13 +137,6 @@ enum HandlerSelection {
     return isWide ? MoveHandlers.imul64 : MoveHandlers.imul32
   }
 
-  /// 0, 1, 2 for 8, 32, 64 bits.
-  private static func sizeWithout16(_ op: Operation) -> Int? {
-    switch op.size {
-    case 1: 0
-    case 4: 1
-    case 8: 2
-    default: nil
-    }
-  }
+  /// 0 to 3 for 8 to 64 bits.
+  private static func sizeIndex(_ op: Operation) -> Int { Int(op.size).trailingZeroBitCount & 3 }
 }

@@ -244,34 +244,163 @@ enum MoveHandlers {
     return Chain.next(cpu, op, a, b, result, kind)
   }
 
-  // MARK: INC, DEC, NEG, NOT, IMUL on registers
+  // MARK: INC, DEC, NEG, NOT
 
   @inline(__always)
-  private static func step<T: Lane>(
-    _ delta: T, _ newKind: UInt64, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  private static func changeRegister<O: UnaryOperation, T: Lane>(
+    _: O.Type, _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
     let old = Chain.register(cpu, op.pointee.destination, as: T.self)
-    let value = old &+ delta
+    let value = O.compute(old)
     Chain.setRegister(cpu, op.pointee.destination, value)
-    let carry: UInt64 = LazyFlags.carry(a, b, result, kind) ? 1 : 0
-    return Chain.next(cpu, op, carry, Chain.extend(old), Chain.extend(value), newKind)
+    return finish(O.self, old, value, cpu, op, a, b, result, kind)
   }
 
   @inline(__always)
-  private static func negate<T: Lane>(_: T.Type, _ cpu: CPU, _ op: Op) {
-    let old = Chain.register(cpu, op.pointee.destination, as: T.self)
-    let value = 0 &- old
-    Chain.setRegister(cpu, op.pointee.destination, value)
-    return Chain.next(cpu, op, 0, Chain.extend(old), Chain.extend(value), LazyFlags.subtract)
+  private static func changeMemory<O: UnaryOperation, T: Lane>(
+    _: O.Type, _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    let found = Chain.writable(cpu, Chain.address(cpu, op), MemoryLayout<T>.size)
+    guard found.isHit else { return Chain.semantic(cpu, op, a, b, result, kind) }
+    let old = found.host.loadUnaligned(as: T.self)
+    let value = O.compute(old)
+    found.host.storeBytes(of: value, as: T.self)
+    return finish(O.self, old, value, cpu, op, a, b, result, kind)
   }
 
   @inline(__always)
-  private static func invert<T: Lane>(
-    _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  private static func finish<O: UnaryOperation, T: Lane>(
+    _: O.Type, _ old: T, _ value: T, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
-    Chain.setRegister(cpu, op.pointee.destination, ~Chain.register(cpu, op.pointee.destination, as: T.self))
+    guard let newKind = O.kind else { return Chain.next(cpu, op, a, b, result, kind) }
+    let first: UInt64 = O.keepsCarry && LazyFlags.carry(a, b, result, kind) ? 1 : 0
+    return Chain.next(cpu, op, first, Chain.extend(old), Chain.extend(value), newKind)
+  }
+
+  /// Register, then memory; 8, 16, 32, 64 bits.
+  static let inc: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Increment.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Increment.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Increment.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Increment.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Increment.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Increment.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Increment.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Increment.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+  ]
+
+  static let dec: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Decrement.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Decrement.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Decrement.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Decrement.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Decrement.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Decrement.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Decrement.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Decrement.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+  ]
+
+  static let neg: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Negate.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Negate.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Negate.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Negate.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Negate.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Negate.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Negate.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Negate.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+  ]
+
+  static let not: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Invert.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Invert.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Invert.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeRegister(Unary.Invert.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Invert.self, Int8.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Invert.self, Int16.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Invert.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return changeMemory(Unary.Invert.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+  ]
+
+  // MARK: BSWAP
+
+  static let bswap32: OperationHandler = { cpu, op, a, b, result, kind in
+    Chain.setRegister(
+      cpu, op.pointee.destination, Chain.register(cpu, op.pointee.destination, as: UInt32.self).byteSwapped)
     return Chain.next(cpu, op, a, b, result, kind)
   }
+
+  static let bswap64: OperationHandler = { cpu, op, a, b, result, kind in
+    Chain.setRegister(
+      cpu, op.pointee.destination, Chain.register(cpu, op.pointee.destination, as: UInt64.self).byteSwapped)
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  // MARK: IMUL
 
   @inline(__always)
   private static func multiply<T: Lane>(_ x: T, _ y: T, _ cpu: CPU, _ op: Op) {
@@ -280,55 +409,6 @@ enum MoveHandlers {
     let flag: UInt64 = hasOverflowed ? 1 : 0
     return Chain.next(cpu, op, flag, flag, Chain.extend(value), LazyFlags.separate)
   }
-
-  /// 8, 32, 64 bits.
-  static let inc: [OperationHandler] = [
-    { cpu, op, a, b, result, kind in
-      return step(1 as Int8, LazyFlags.increment, cpu, op, a, b, result, kind)
-    },
-    { cpu, op, a, b, result, kind in
-      return step(1 as Int32, LazyFlags.increment, cpu, op, a, b, result, kind)
-    },
-    { cpu, op, a, b, result, kind in
-      return step(1 as Int64, LazyFlags.increment, cpu, op, a, b, result, kind)
-    },
-  ]
-
-  static let dec: [OperationHandler] = [
-    { cpu, op, a, b, result, kind in
-      return step(-1 as Int8, LazyFlags.decrement, cpu, op, a, b, result, kind)
-    },
-    { cpu, op, a, b, result, kind in
-      return step(-1 as Int32, LazyFlags.decrement, cpu, op, a, b, result, kind)
-    },
-    { cpu, op, a, b, result, kind in
-      return step(-1 as Int64, LazyFlags.decrement, cpu, op, a, b, result, kind)
-    },
-  ]
-
-  static let neg: [OperationHandler] = [
-    { cpu, op, _, _, _, _ in
-      return negate(Int8.self, cpu, op)
-    },
-    { cpu, op, _, _, _, _ in
-      return negate(Int32.self, cpu, op)
-    },
-    { cpu, op, _, _, _, _ in
-      return negate(Int64.self, cpu, op)
-    },
-  ]
-
-  static let not: [OperationHandler] = [
-    { cpu, op, a, b, result, kind in
-      return invert(Int8.self, cpu, op, a, b, result, kind)
-    },
-    { cpu, op, a, b, result, kind in
-      return invert(Int32.self, cpu, op, a, b, result, kind)
-    },
-    { cpu, op, a, b, result, kind in
-      return invert(Int64.self, cpu, op, a, b, result, kind)
-    },
-  ]
 
   static let imul32: OperationHandler = { cpu, op, _, _, _, _ in
     return multiply(

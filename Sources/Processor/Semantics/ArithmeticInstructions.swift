@@ -14,18 +14,10 @@ enum ArithmeticInstructions {
     InstructionRow(ZYDIS_MNEMONIC_XOR, function(Arithmetic.Xor.self)),
     InstructionRow(ZYDIS_MNEMONIC_CMP, function(Arithmetic.Cmp.self)),
     InstructionRow(ZYDIS_MNEMONIC_TEST, function(Arithmetic.Test.self)),
-    InstructionRow(ZYDIS_MNEMONIC_INC) { (processor, op) throws(GuestFault) in
-      try processor.bySize(op, Unary(change: { $0 &+ 1 }, kind: LazyFlags.increment))
-    },
-    InstructionRow(ZYDIS_MNEMONIC_DEC) { (processor, op) throws(GuestFault) in
-      try processor.bySize(op, Unary(change: { $0 &- 1 }, kind: LazyFlags.decrement))
-    },
-    InstructionRow(ZYDIS_MNEMONIC_NEG) { (processor, op) throws(GuestFault) in
-      try processor.bySize(op, Unary(change: { 0 &- $0 }, kind: LazyFlags.subtract))
-    },
-    InstructionRow(ZYDIS_MNEMONIC_NOT) { (processor, op) throws(GuestFault) in
-      try processor.bySize(op, Unary(change: { ~$0 }, kind: nil))
-    },
+    InstructionRow(ZYDIS_MNEMONIC_INC, change(Unary.Increment.self)),
+    InstructionRow(ZYDIS_MNEMONIC_DEC, change(Unary.Decrement.self)),
+    InstructionRow(ZYDIS_MNEMONIC_NEG, change(Unary.Negate.self)),
+    InstructionRow(ZYDIS_MNEMONIC_NOT, change(Unary.Invert.self)),
     InstructionRow(ZYDIS_MNEMONIC_IMUL) { (processor, op) throws(GuestFault) in
       try processor.bySize(op, Multiply())
     },
@@ -50,19 +42,16 @@ enum ArithmeticInstructions {
     }
   }
 
-  /// An instruction with one operand that it reads and writes. `change` works on 64 bits; the low ones count.
-  private struct Unary: SizedFunction {
-    let change: (UInt64) -> UInt64
-    let kind: UInt64?
+  private static func change<O: UnaryOperation>(_ operation: O.Type) -> SemanticFunction {
+    { (processor, op) throws(GuestFault) in try processor.bySize(op, Change<O>()) }
+  }
 
+  private struct Change<O: UnaryOperation>: SizedFunction {
     func run<T: Lane>(_ processor: SoftwareProcessor, _ op: Op, as type: T.Type) throws(GuestFault) -> Flow {
       let carry = processor.cpu.pointee.rflags & RFLAGS.cf
-      let change = change
-      let old: T = try processor.updateFirstOperand(op) { T(truncatingIfNeeded: change(Chain.extend($0))) }
-      guard let kind else { return .next }
-      let value = T(truncatingIfNeeded: change(Chain.extend(old)))
-      processor.setFlags(
-        kind == LazyFlags.subtract ? 0 : carry, Chain.extend(old), Chain.extend(value), kind)
+      let old: T = try processor.updateFirstOperand(op) { O.compute($0) }
+      guard let kind = O.kind else { return .next }
+      processor.setFlags(O.keepsCarry ? carry : 0, Chain.extend(old), Chain.extend(O.compute(old)), kind)
       return .next
     }
   }

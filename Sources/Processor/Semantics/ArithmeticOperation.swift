@@ -70,3 +70,38 @@ enum Arithmetic {
     @inline(__always) static var writesResult: Bool { false }
   }
 }
+
+/// An instruction that changes its one operand.
+protocol UnaryOperation: SendableMetatype {
+  static func compute<T: Lane>(_ x: T) -> T
+  /// Form of the lazy flags; nil: no flag changes. `b` is the operand.
+  static var kind: UInt64? { get }
+  /// The lazy flags' `a` is the carry flag as it was; otherwise 0.
+  static var keepsCarry: Bool { get }
+}
+
+enum Unary {
+  enum Increment: UnaryOperation {
+    @inline(__always) static func compute<T: Lane>(_ x: T) -> T { x &+ 1 }
+    @inline(__always) static var kind: UInt64? { LazyFlags.increment }
+    @inline(__always) static var keepsCarry: Bool { true }
+  }
+
+  enum Decrement: UnaryOperation {
+    @inline(__always) static func compute<T: Lane>(_ x: T) -> T { x &- 1 }
+    @inline(__always) static var kind: UInt64? { LazyFlags.decrement }
+    @inline(__always) static var keepsCarry: Bool { true }
+  }
+
+  enum Negate: UnaryOperation {
+    @inline(__always) static func compute<T: Lane>(_ x: T) -> T { 0 &- x }
+    @inline(__always) static var kind: UInt64? { LazyFlags.subtract }
+    @inline(__always) static var keepsCarry: Bool { false }
+  }
+
+  enum Invert: UnaryOperation {
+    @inline(__always) static func compute<T: Lane>(_ x: T) -> T { ~x }
+    @inline(__always) static var kind: UInt64? { nil }
+    @inline(__always) static var keepsCarry: Bool { false }
+  }
+}
