@@ -17,6 +17,7 @@ public final class HostClock: Clock {
   public private(set) var isRunning = false
 
   private let lock: Monitor
+  private let ownReference = BackReference<HostClock>()
   private var hostTimer: HostTimer?
   /// The host's time at guest time zero, as if the machine had never been paused.
   private var origin: UInt64 = 0
@@ -31,9 +32,14 @@ public final class HostClock: Clock {
     self.lock = lock
     timeStampFrequency = frequency.hertz
     timeStampOffset = 0
-    let reference = ClockReference()
-    hostTimer = try HostTimer(on: loop) { reference.clock?.expired() }
-    reference.clock = self
+    hostTimer = try HostTimer(on: loop) { [ownReference, lock] in
+      lock.withLock { ownReference.whole?.expired() }
+    }
+    ownReference.whole = self
+  }
+
+  deinit {
+    lock.withLock { ownReference.whole = nil }
   }
 
   public var now: UInt64 { isRunning ? MonotonicTime.now &- origin : frozenTime }
@@ -73,10 +79,8 @@ public final class HostClock: Clock {
     armed.removeAll { $0 === timer }
   }
 
-  /// The host timer ran out. On the event loop's thread.
+  /// The host timer ran out. On the event loop's thread, under the machine lock.
   private func expired() {
-    lock.lock()
-    defer { lock.unlock() }
     guard isRunning else { return }
     let now = now
     // Those that were due on entry, earliest first, each once: a timer that arms itself in the past must not keep the
@@ -133,9 +137,4 @@ private final class HostClockTimer: ClockTimer, CustomStringConvertible {
     cancel()
     fire()
   }
-}
-
-/// Lets the host timer's handler reach a clock that is still being made, without keeping it alive.
-private final class ClockReference: @unchecked Sendable {
-  weak var clock: HostClock?
 }

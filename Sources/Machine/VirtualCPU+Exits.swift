@@ -22,7 +22,8 @@ extension VirtualCPU {
     case .randomRead(let size): readRandom(size: size)
     case .taskPriorityChanged, .interruptWindow: machine.lock.withLock { takeEvents() }
     case .halt: if state.pointee.activity == .halted { haltUntilEvent() }
-    case .yield: sched_yield()
+    // For the processor that this one waits for; a host thread that waits for nobody would only lose its turn.
+    case .yield: if machine.cpus.count > 1 { sched_yield() }
     case .shutdown: machine.shutDown(self)
     // No hypercall interface is offered: the number is unknown, whatever it is.
     case .hypercall: state.pointee.gpr.0 = ~0

@@ -37,7 +37,9 @@ public final class VirtualMachine: @unchecked Sendable {
   let timeStampFrequency: TimeStampFrequency
 
   // Set while the machine is built.
-  public private(set) var cpus: [VirtualCPU] = []
+  /// The way from interrupt controllers to processors.
+  public let interruptRouter = InterruptRouter()
+  public var cpus: [VirtualCPU] { interruptRouter.cpus }
   public private(set) var devices: [any Device] = []
   /// Local APICs. Its region 1 is the page at which a processor sees its registers.
   public var interruptController: (any InterruptController & Device)?
@@ -48,6 +50,8 @@ public final class VirtualMachine: @unchecked Sendable {
   public var endsOnReset = false
   /// A processor has nothing to do: a good moment to write out what was gathered. On its thread, without locks.
   public var onIdle: (@Sendable () -> Void)?
+
+  private let ownReference = BackReference<VirtualMachine>()
 
   let control = Monitor()
   var parkedCount = 0
@@ -71,7 +75,14 @@ public final class VirtualMachine: @unchecked Sendable {
     lock = Monitor()
     bus = Bus(log: log)
     clock = try HostClock(loop: loop, lock: lock, frequency: timeStampFrequency)
-    memory.onProtectedWrite = { [weak self] range in self?.invalidate(range) }
+    memory.onProtectedWrite = { [interruptRouter] range in interruptRouter.invalidate(range) }
+    ownReference.whole = self
+  }
+
+  deinit {
+    // Engines hold the memory.
+    memory.onProtectedWrite = nil
+    ownReference.whole = nil
   }
 
   /// Takes a device in and connects it to the machine. Its ports and memory are mapped separately (`bus`).
@@ -80,49 +91,16 @@ public final class VirtualMachine: @unchecked Sendable {
     var log = log
     log[metadataKey: "device"] = "\(device.name)"
     device.attach(
-      to: DevicePlatform(clock: clock, memory: memory, log: log, inputs: inputs) { [weak self] in self?.request($0) })
+      to: DevicePlatform(clock: clock, memory: memory, log: log, inputs: inputs) { [ownReference] in
+        ownReference.whole?.request($0)
+      })
   }
 
   /// Adds a virtual processor. The first is the bootstrap processor.
   public func addCPU(_ makeEngine: EngineFactory) throws {
-    cpus.append(try VirtualCPU(index: cpus.count, machine: self, makeEngine: makeEngine))
+    interruptRouter.cpus.append(try VirtualCPU(index: cpus.count, machine: self, makeEngine: makeEngine))
   }
 
   /// Count and cost of all exits. While the machine is paused or after it has ended.
   public var exitReport: ExitReport { ExitReport(cpus.map(\.statistics), frequency: timeStampFrequency, bus: bus) }
-
-  /// Guest-physical memory was changed by somebody else than an engine, where an engine holds code or somebody watches.
-  private func invalidate(_ range: Range<UInt64>) {
-    for cpu in cpus {
-      cpu.engine.invalidate(range)
-      cpu.raise(.invalidate)
-    }
-  }
-}
-
-extension VirtualMachine: InterruptTarget {
-  public func interruptsChanged(cpu: Int) {
-    guard cpus.indices.contains(cpu) else { return }
-    cpus[cpu].raise(.interrupt)
-  }
-
-  public func nonMaskableInterrupt(cpu: Int) {
-    guard cpus.indices.contains(cpu) else { return }
-    cpus[cpu].signals.nonMaskableInterrupt = true
-    cpus[cpu].raise(.interrupt)
-  }
-
-  public func initialize(cpu: Int) {
-    guard cpus.indices.contains(cpu) else { return }
-    cpus[cpu].signals.initialize = true
-    // A SIPI that came before the INIT is void.
-    cpus[cpu].signals.startUpVector = nil
-    cpus[cpu].raise(.interrupt)
-  }
-
-  public func startUp(cpu: Int, vector: UInt8) {
-    guard cpus.indices.contains(cpu) else { return }
-    cpus[cpu].signals.startUpVector = vector
-    cpus[cpu].raise(.interrupt)
-  }
 }

@@ -24,7 +24,7 @@ final class TestMachine: @unchecked Sendable {
     machine.add(device)
     try machine.bus.map(device, region: 0, ports: 0x10...0x1f, offset: 0)
     try machine.bus.map(device, region: 1, memory: 0xfec0_0000..<0xfec0_1000)
-    controller.target = machine
+    controller.target = machine.interruptRouter
     machine.interruptController = controller
     for script in scripts {
       try machine.addCPU { [self] _ in

@@ -134,7 +134,7 @@ import X86
     #expect(idle.wait { $0 == 1 })
     test.machine.lock.withLock { test.controller.raise(0x20) }
     #expect(idle.wait { $0 == 2 })
-    test.machine.lock.withLock { test.machine.nonMaskableInterrupt(cpu: 0) }
+    test.machine.lock.withLock { test.machine.interruptRouter.nonMaskableInterrupt(cpu: 0) }
     #expect(test.wait() == .poweredOff)
     #expect(pending.current == 1)
     #expect(test.engine.delivered.isEmpty)
@@ -152,14 +152,14 @@ import X86
       ])
     test.obeyRequests()
     let obey = test.device.onWrite
-    let machine = test.machine
+    let router = test.machine.interruptRouter
     test.device.onWrite = { value in
       if value == 1 {
-        machine.initialize(cpu: 1)
-        machine.startUp(cpu: 1, vector: 0x9a)
+        router.initialize(cpu: 1)
+        router.startUp(cpu: 1, vector: 0x9a)
         // There are only two.
-        machine.startUp(cpu: 2, vector: 0)
-        machine.nonMaskableInterrupt(cpu: -1)
+        router.startUp(cpu: 2, vector: 0)
+        router.nonMaskableInterrupt(cpu: -1)
       }
       obey?(value)
     }
@@ -206,7 +206,7 @@ import X86
     #expect(idle.wait { $0 == 1 })
     test.machine.cpus[0].raise(.invalidate)
     #expect(idle.wait { $0 == 2 })
-    test.machine.lock.withLock { test.machine.nonMaskableInterrupt(cpu: 0) }
+    test.machine.lock.withLock { test.machine.interruptRouter.nonMaskableInterrupt(cpu: 0) }
     #expect(test.wait() == .poweredOff)
     #expect(attention.current == [4])
   }

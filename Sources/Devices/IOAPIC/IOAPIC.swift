@@ -34,7 +34,7 @@ public final class IOAPIC {
   public init(_ fabric: InterruptFabric, version: Version = .withEndOfInterrupt) {
     self.fabric = fabric
     self.version = version
-    fabric.observeEndOfInterrupt { [weak self] vector in self?.endOfInterrupt(vector) }
+    fabric.observeEndOfInterrupt { [unowned self] vector in endOfInterrupt(vector) }
   }
 
   /// The wire of an input pin, 0 to 23. On a PC, ISA interrupt 0 leads to pin 2 and the others to the pin of their number.

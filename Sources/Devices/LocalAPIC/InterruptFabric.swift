@@ -29,9 +29,9 @@ public final class InterruptFabric {
   public static let timerFrequency: UInt64 = APICTimer.frequency
 
   /// Who runs the processors.
-  @exclusivity(unchecked) public weak var target: (any InterruptTarget)?
-  /// The 8259 pair; nil on a machine without one.
-  public weak var externalController: (any ExternalInterruptController)?
+  @exclusivity(unchecked) public var target: (any InterruptTarget)?
+  /// The 8259 pair; nil on a machine without one. (Not weak: an object that has had a weak reference counts slowly.)
+  @exclusivity(unchecked) public var externalController: (any ExternalInterruptController)?
   /// The processor whose register page regions 0 and 1 show. Set before each access.
   @exclusivity(unchecked) public var currentCPU = 0
 

@@ -63,8 +63,8 @@ public final class Serial16550: Device {
     fresh.scratch = state.scratch
     fresh.divisor = state.divisor
     fresh.peerLines = state.peerLines
-    polls = 0
     state = fresh
+    polls = 0
     timer?.cancel()
     interruptsChanged()
     notifyHost()

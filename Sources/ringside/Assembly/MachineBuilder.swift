@@ -34,7 +34,7 @@ struct MachineBuilder {
       timeStampFrequency: .find(), log: log)
     machine.endsOnReset = configuration.endsOnReset
 
-    fabric = InterruptFabric(cpuCount: configuration.processorCount, target: machine)
+    fabric = InterruptFabric(cpuCount: configuration.processorCount, target: machine.interruptRouter)
     ioAPIC = IOAPIC(fabric)
     pic = PIC(output: fabric.line0)
     fabric.externalController = pic
@@ -53,11 +53,15 @@ struct MachineBuilder {
     machine.reload = reload
   }
 
-  /// The wire of an ISA interrupt: to its input of the 8259 pair and to its pin of the I/O APIC.
+  /// The wire of an ISA interrupt: to its input of the 8259 pair and to its pin of the I/O APIC. Devices drive their wires
+  /// at each access, mostly to the level that they have.
   private static func line(_ interrupt: Int, _ pic: PIC, _ ioAPIC: IOAPIC) -> InterruptLine {
     let old = pic.line(interrupt)
     let new = ioAPIC.line(interrupt == 0 ? 2 : interrupt)
+    var current = false
     return InterruptLine { level in
+      guard level != current else { return }
+      current = level
       old.set(level)
       new.set(level)
     }

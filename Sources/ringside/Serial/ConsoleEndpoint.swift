@@ -1,6 +1,5 @@
 import Glibc
 import Host
-import Synchronization
 
 /// A serial line on standard input and output. Where the input is a terminal, it is in raw mode and Ctrl-a is special;
 /// anything else is passed on byte by byte, and its end is the end of input and nothing more.
@@ -8,7 +7,7 @@ final class ConsoleEndpoint: SerialEndpoint, @unchecked Sendable {
   private let loop: EventLoop
   private let handlers: SerialHandlers
   private let terminal: RawTerminal?
-  private let line = Mutex<SerialLine?>(nil)
+  private let line = SerialLineReference()
   private var writer: BatchingWriter!
   private var source: InputSource?
   /// The event loop's thread only.
@@ -20,24 +19,24 @@ final class ConsoleEndpoint: SerialEndpoint, @unchecked Sendable {
     terminal = RawTerminal(descriptor: StandardDescriptors.input)
     writer = try BatchingWriter(
       descriptor: StandardDescriptors.output, name: "standard output",
-      onRoom: { [weak self] in self?.line.withLock { $0 }?.resumeTransmission() }, onFailure: handlers.fail)
+      onRoom: { [line] in line.current?.resumeTransmission() }, onFailure: handlers.fail)
   }
 
   /// Whether a person is at the other end.
   var isInteractive: Bool { terminal != nil }
 
   func start(_ line: SerialLine) throws {
-    self.line.withLock { $0 = line }
+    self.line.current = line
     try terminal?.enter()
     let source = InputSource(
-      descriptor: StandardDescriptors.input, on: loop, receive: { [weak self] in self?.received($0) }, end: {})
+      descriptor: StandardDescriptors.input, on: loop, receive: { [self] in received($0) }, end: {})
     line.connect { [weak source] in if $0 { source?.pause() } else { source?.resume() } }
     source.start()
     self.source = source
   }
 
   private func received(_ bytes: [UInt8]) {
-    guard let line = line.withLock({ $0 }) else { return }
+    guard let line = line.current else { return }
     guard isInteractive else { return line.receive(bytes) }
     for action in keys.take(bytes) {
       switch action {
