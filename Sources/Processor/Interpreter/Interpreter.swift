@@ -36,7 +36,10 @@ public final class Interpreter: ExecutionEngine {
     withUnsafeMutablePointer(to: &state) { cpu in
       let processor = attach(cpu)
       processor.native.enter(cpu)
-      defer { processor.native.leave(cpu) }
+      defer {
+        processor.dropPassedShadow()
+        processor.native.leave(cpu)
+      }
       return run(processor, cpu, budget: budget)
     }
   }
