@@ -58,6 +58,10 @@ let package = Package(
         "CHost", "Host", "Machine", "Memory", "TestSupport", "X86", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
+    .testTarget(
+      name: "ProcessorTests",
+      dependencies: ["CHost", "CZydis", "Host", "Machine", "Memory", "Processor", "TestSupport", "X86"],
+      swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )

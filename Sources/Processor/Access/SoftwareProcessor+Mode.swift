@@ -19,7 +19,9 @@ extension SoftwareProcessor {
     if codeBase != translations.codeBase { translations.setCodeBase(codeBase) }
     cpu.pointee.engine.tlb = translations.table(context)
     cpu.pointee.engine.blockCache = translations.blocks
-    cpu.pointee.engine.blockKey = codeMode.rawValue
+    let mode = codeMode
+    // Blocks are found by RIP, so where CS has a base it is part of the key.
+    cpu.pointee.engine.blockKey = mode.rawValue | (mode.contains(.flat) ? 0 : cpu.pointee.segments.1.base &<< 32)
   }
 
   /// The mode that code at CS:RIP is decoded under.

@@ -109,11 +109,16 @@ extension SoftwareProcessor {
     cpu.pointee.interruptPending | cpu.pointee.nmiPending | cpu.pointee.wantsInterruptWindow != 0
   }
 
-  /// The interrupt shadow of the next instruction; it is over once RIP has moved on.
+  /// The interrupt shadow of the next instruction.
   var shadow: InterruptShadow {
-    guard cpu.pointee.interruptShadow != [] else { return [] }
-    if cpu.pointee.rip != events.shadowAddress { cpu.pointee.interruptShadow = [] }
+    dropPassedShadow()
     return cpu.pointee.interruptShadow
+  }
+
+  /// Ends the interrupt shadow if RIP has moved on from the instruction that it covered. The engine calls it before it
+  /// gives the state away.
+  func dropPassedShadow() {
+    if cpu.pointee.interruptShadow != [], cpu.pointee.rip != events.shadowAddress { cpu.pointee.interruptShadow = [] }
   }
 
   /// The instruction at `address` shall run before any interrupt is taken.

@@ -41,7 +41,10 @@ public final class Interpreter: ExecutionEngine {
       } catch {
         throw EngineFailure(error.description)
       }
-      defer { processor.native.leave(cpu) }
+      defer {
+        processor.dropPassedShadow()
+        processor.native.leave(cpu)
+      }
       return run(processor, cpu, budget: budget)
     }
   }

@@ -83,7 +83,10 @@ public struct CPUModel: Sendable {
   /// At most 47 characters.
   var brand: String { "Ringside Virtual CPU" }
 
-  /// CPUID.1:EAX, and EDX after reset.
+  /// As IA32_BIOS_SIGN_ID (AMD: PATCH_LEVEL) reports it.
+  var microcodeRevision: UInt64 { vendor == .intel ? 1 << 32 : 1 }
+
+  /// CPUID.1:EAX.
   public var signature: UInt32 {
     let baseFamily = min(family, 15)
     return stepping | (modelNumber & 15) << 4 | baseFamily << 8 | (modelNumber >> 4) << 16 | (family - baseFamily) << 20

@@ -22,7 +22,7 @@ extension SoftwareProcessor {
     case MSR.sysenterESP: return cpu.pointee.sysenterESP
     case MSR.sysenterEIP: return cpu.pointee.sysenterEIP
     case MSR.pageAttributeTable: return cpu.pointee.pat
-    case MSR.microcodeRevision: return cpu.pointee.microcodeRevision
+    case MSR.microcodeRevision: return model.microcodeRevision
     case MSR.miscellaneousEnable: return cpu.pointee.miscEnable
     case MSR.debugControl: return cpu.pointee.debugControl
     case MSR.lastBranches, MSR.machineCheckAddress, MSR.machineCheckType: return 0
