@@ -58,6 +58,7 @@ let package = Package(
         "CHost", "Host", "Machine", "Memory", "TestSupport", "X86", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
+    .testTarget(name: "GuestTests", swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )
