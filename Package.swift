@@ -62,6 +62,7 @@ let package = Package(
       name: "ProcessorTests",
       dependencies: ["CHost", "CZydis", "Host", "Machine", "Memory", "Processor", "TestSupport", "X86"],
       swiftSettings: strict),
+    .testTarget(name: "GuestTests", swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )
