@@ -62,7 +62,8 @@ let package = Package(
       name: "ProcessorTests",
       dependencies: ["CHost", "CZydis", "Host", "Machine", "Memory", "Processor", "TestSupport", "X86"],
       swiftSettings: strict),
-    .testTarget(name: "GuestTests", swiftSettings: strict),
+    .target(name: "CSpawn", path: "Tests/CSpawn"),
+    .testTarget(name: "GuestTests", dependencies: ["CSpawn"], swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -18,7 +18,12 @@ enum EngineKind: String, CaseIterable, Sendable {
   /// Makes the engine for one virtual processor.
   var factory: EngineFactory {
     switch self {
-    case .interpret: { context in Interpreter(memory: context.memory, model: CPUModel()) }
+    case .interpret:
+      { context in
+        Interpreter(
+          memory: context.memory,
+          model: CPUModel(apicID: UInt32(context.cpu), timeStampFrequency: context.timeStampFrequency))
+      }
     }
   }
 }
