@@ -62,7 +62,7 @@ let package = Package(
       name: "ProcessorTests",
       dependencies: ["CHost", "CZydis", "Host", "Machine", "Memory", "Processor", "TestSupport", "X86"],
       swiftSettings: strict),
-    .target(name: "CSpawn", path: "Tests/CSpawn"),
+    .target(name: "CSpawn", path: "Tests/CSpawn", cSettings: [.define("_GNU_SOURCE")]),
     .testTarget(name: "GuestTests", dependencies: ["CSpawn"], swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
