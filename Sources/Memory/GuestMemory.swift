@@ -6,8 +6,6 @@ import X86
 public struct PageAttributes: OptionSet, Sendable {
   public let rawValue: UInt8
   @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
-  /// Written since the bit was last cleared.
-  public static let dirty = PageAttributes(rawValue: 1)
   /// An engine holds decoded or translated code of this page: writes must be reported to it.
   public static let holdsCode = PageAttributes(rawValue: 2)
   /// Somebody wants to know of each write.
@@ -17,9 +15,8 @@ public struct PageAttributes: OptionSet, Sendable {
 /// The guest's RAM: one memfd, mapped once, so that another process can map it too and snapshots can clone it.
 ///
 /// RAM up to `lowLimit` (3 GiB) starts at address 0; what is more continues at 4 GiB, as on a PC. The mapping is aligned
-/// to 2 MiB and asks for huge pages. Page attributes are bytes in an array beside it, written with plain byte stores by
-/// whoever writes guest memory; a lost race costs a second report, never a missed one, because `holdsCode` and `watched`
-/// are changed only under the machine lock while engines are told to drop their write translations.
+/// to 2 MiB and asks for huge pages. What is known of pages is in arrays of bytes beside it: `dirty`, where writers store
+/// ones, and `attributes`, which change rarely and under a lock, because a lost bit there would be a missed report.
 public final class GuestMemory: @unchecked Sendable {
   public enum Failure: Error, CustomStringConvertible {
     case size(UInt64, limit: UInt64)
@@ -46,8 +43,10 @@ public final class GuestMemory: @unchecked Sendable {
   public let descriptor: Int32
   /// Host address of the first byte; RAM is contiguous here.
   public let base: UnsafeMutableRawPointer
-  /// One `PageAttributes` byte for each page, in host order.
+  /// One `PageAttributes` byte for each page, in host order. Changed under the lock of whoever grants the attribute.
   public let attributes: UnsafeMutablePointer<UInt8>
+  /// One byte for each page: not zero if it was written since somebody cleared it.
+  public let dirty: UnsafeMutablePointer<UInt8>
   /// Called with a guest-physical range when a page that holds code, or is watched, was written by somebody other than
   /// the engine (a device's DMA, a debugger). Set by the virtual machine before anything runs.
   public var onProtectedWrite: (@Sendable (Range<UInt64>) -> Void)?
@@ -85,12 +84,15 @@ public final class GuestMemory: @unchecked Sendable {
     base = mapping
     attributes = .allocate(capacity: Int(size >> 12))
     attributes.initialize(repeating: 0, count: Int(size >> 12))
+    dirty = .allocate(capacity: Int(size >> 12))
+    dirty.initialize(repeating: 0, count: Int(size >> 12))
   }
 
   deinit {
     munmap(base, Int(size))
     close(descriptor)
     attributes.deallocate()
+    dirty.deallocate()
   }
 
   /// Offset into the mapping of a guest-physical address, or nil where there is no RAM.
@@ -113,6 +115,9 @@ public final class GuestMemory: @unchecked Sendable {
     guard let offset = offset(of: address) else { return nil }
     return base + Int(offset & ~0xfff)
   }
+
+  /// Number of 4 KiB pages.
+  public var pageCount: Int { Int(size >> 12) }
 
   /// The guest-physical ranges that are RAM, in ascending order.
   public var ranges: [Range<UInt64>] {
@@ -154,7 +159,7 @@ public final class GuestMemory: @unchecked Sendable {
     for page in Int(first >> 12)...Int((first + count - 1) >> 12) {
       isProtected =
         isProtected || attributes[page] & (PageAttributes.holdsCode.rawValue | PageAttributes.watched.rawValue) != 0
-      attributes[page] |= PageAttributes.dirty.rawValue
+      dirty[page] = 1
     }
     if isProtected { onProtectedWrite?(address.rawValue..<(address.rawValue + count)) }
   }

@@ -50,7 +50,11 @@ final class SoftwareProcessor {
   /// machine, which makes IRQ 13 of it; without it the guest gets #MF.
   var onNumericError: (() -> Void)?
 
-  init(cpu: CPU, memory: GuestMemory, model: CPUModel) {
+  /// This processor's part in keeping blocks true to memory.
+  let codeWatch: CodeWatch.Member
+
+  init(cpu: CPU, memory: GuestMemory, model: CPUModel, codeWatch: CodeWatch.Member) {
+    self.codeWatch = codeWatch
     self.cpu = cpu
     self.memory = memory
     self.model = model
@@ -60,9 +64,11 @@ final class SoftwareProcessor {
     crossing = .allocate(capacity: 16)
     floatingBus = .allocate(byteCount: 4096, alignment: 4096)
     floatingBus.initializeMemory(as: UInt8.self, repeating: 0xff, count: 4096)
-    blocks.onProtect = { [translations] page in
-      translations.protect(hostPage: UInt64(UInt(bitPattern: memory.base)) &+ UInt64(page) << 12)
+    blocks.onProtect = { [unowned self] page in
+      codeWatch.protect(page: page) { self.serveCodeWatch() }
+      protectTranslations(of: page)
     }
+    blocks.onRelease = { [codeWatch] page in codeWatch.release(page: page) }
     blocks.onEmpty = { [translations, native] in
       translations.dropAllBlocks()
       native.removeAll()
@@ -72,5 +78,20 @@ final class SoftwareProcessor {
   deinit {
     crossing.deallocate()
     floatingBus.deallocate()
+  }
+
+  /// Sends this processor's writes to a RAM page through the slow path.
+  private func protectTranslations(of page: Int) {
+    translations.protect(hostPage: UInt64(UInt(bitPattern: memory.base)) &+ UInt64(page) << 12)
+  }
+
+  /// Does what other processors and devices have asked for because of code.
+  func serveCodeWatch() {
+    codeWatch.serve { request in
+      switch request {
+      case .protect(let page): protectTranslations(of: page)
+      case .written(let range): noteOutsideWrite(range)
+      }
+    }
   }
 }

@@ -134,7 +134,7 @@ extension SoftwareProcessor {
       entry.fetchTag = page
     } else {
       let isPlain = PageAttributes(rawValue: memory.attributes[number]).isDisjoint(with: [.holdsCode, .watched])
-      if isWritable, isPlain { memory.attributes[number] |= PageAttributes.dirty.rawValue }
+      if isWritable, isPlain { memory.dirty[number] = 1 }
       entry.readTag = page
       entry.writeTag = isWritable && isPlain ? page : noPage
     }
@@ -290,8 +290,11 @@ extension SoftwareProcessor {
     guard let host = memory.hostPage(of: address) else { return }
     let number = (Int(bitPattern: host) &- Int(bitPattern: memory.base)) >> 12
     let attributes = PageAttributes(rawValue: memory.attributes[number])
-    if !attributes.contains(.dirty) { memory.attributes[number] |= PageAttributes.dirty.rawValue }
-    if attributes.contains(.holdsCode) { blocks.noteWrite(page: number, address: address.rawValue, count: count) }
+    memory.dirty[number] = 1
+    if attributes.contains(.holdsCode) {
+      blocks.noteWrite(page: number, address: address.rawValue, count: count)
+      codeWatch.noteWrite(page: number, range: address.rawValue..<(address.rawValue &+ UInt64(count)))
+    }
     if attributes.contains(.watched) {
       memory.onProtectedWrite?(address.rawValue..<(address.rawValue &+ UInt64(count)))
     }

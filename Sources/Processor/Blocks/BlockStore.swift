@@ -10,8 +10,10 @@ import Memory
 final class BlockStore {
   /// Changes when the store is emptied: pointers to blocks and operations from before are gone.
   private(set) var generation = 0
-  /// Called when a RAM page begins to hold code, so that writes to it are seen.
+  /// Called when a RAM page begins to hold code, so that writes to it are seen: by this processor and by all others.
   var onProtect: (_ page: Int) -> Void = { _ in }
+  /// Called when a RAM page holds no code any more.
+  var onRelease: (_ page: Int) -> Void = { _ in }
   /// Called when the store is emptied.
   var onEmpty: () -> Void = {}
 
@@ -124,12 +126,12 @@ final class BlockStore {
   private func protect(_ page: Int) {
     guard pages[page] == nil, secondPages[page] == nil else { return }
     usedPages.append(page)
-    memory.attributes[page] |= PageAttributes.holdsCode.rawValue
     onProtect(page)
   }
 
   /// `count` bytes at `address` of RAM page `page` were written: drops the blocks that cover any of them.
   func noteWrite(page: Int, address: UInt64, count: Int) {
+    guard pages[page] != nil || secondPages[page] != nil else { return }
     let end = address &+ UInt64(count)
     pages[page] = filter(pages[page], \.nextOnPage) { block in
       let start = block.pointee.physicalAddress
@@ -137,9 +139,7 @@ final class BlockStore {
     }
     // A block that reaches into this page covers its first bytes: up to 14 of its one instruction.
     secondPages[page] = filter(secondPages[page], \.nextOnSecondPage) { _ in address & 0xfff < 15 }
-    if pages[page] == nil, secondPages[page] == nil {
-      memory.attributes[page] &= ~PageAttributes.holdsCode.rawValue
-    }
+    if pages[page] == nil, secondPages[page] == nil { onRelease(page) }
   }
 
   /// The list without the blocks that `isHit` names and without dead ones; the former are killed.
@@ -170,10 +170,10 @@ final class BlockStore {
 
   /// Drops every block.
   func removeAll() {
-    for page in usedPages {
+    for page in usedPages where pages[page] != nil || secondPages[page] != nil {
       pages[page] = nil
       secondPages[page] = nil
-      memory.attributes[page] &= ~PageAttributes.holdsCode.rawValue
+      onRelease(page)
     }
     usedPages.removeAll(keepingCapacity: true)
     recent.update(repeating: nil, count: Self.recentCount)

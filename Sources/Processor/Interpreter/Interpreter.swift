@@ -2,7 +2,6 @@ import CHost
 import Host
 import Machine
 import Memory
-import Synchronization
 import X86
 
 /// Pure emulation: decoded instructions run as chains of tail calls.
@@ -17,14 +16,13 @@ public final class Interpreter: ExecutionEngine {
   private let memory: GuestMemory
   private let model: CPUModel
   private var processor: SoftwareProcessor?
-  /// Ranges to drop, from other threads.
-  private let invalidations = Mutex<[Range<UInt64>]>([])
-  /// The attention word of the state that this engine runs, once it is known.
-  private let attention = Atomic<UInt>(0)
+  private let codeWatch: CodeWatch.Member
   /// Stands in for the attention word of a state that has none.
   private let ownAttention: UnsafeMutablePointer<UInt32>
 
-  public init(memory: GuestMemory, model: CPUModel) {
+  /// - Parameter codeWatch: shared by all engines of the machine.
+  public init(memory: GuestMemory, model: CPUModel, codeWatch: CodeWatch) {
+    self.codeWatch = codeWatch.join()
     self.memory = memory
     self.model = model
     ownAttention = .allocate(capacity: 1)
@@ -41,7 +39,10 @@ public final class Interpreter: ExecutionEngine {
       } catch {
         throw EngineFailure(error.description)
       }
+      codeWatch.enter()
+      processor.serveCodeWatch()
       defer {
+        codeWatch.leave()
         processor.dropPassedShadow()
         processor.native.leave(cpu)
       }
@@ -49,12 +50,7 @@ public final class Interpreter: ExecutionEngine {
     }
   }
 
-  public func invalidate(_ range: Range<UInt64>) {
-    invalidations.withLock { $0.append(range) }
-    if let word = UnsafeMutablePointer<UInt32>(bitPattern: attention.load(ordering: .acquiring)) {
-      attentionRaise(word, .invalidate)
-    }
-  }
+  public func invalidate(_ range: Range<UInt64>) { codeWatch.post(.written(range)) }
 
   public func stateChanged(_ state: inout CPUState) {
     withUnsafeMutablePointer(to: &state) { cpu in
@@ -71,11 +67,11 @@ public final class Interpreter: ExecutionEngine {
       return processor
     }
     if cpu.pointee.engine.attention == nil { cpu.pointee.engine.attention = UnsafePointer(ownAttention) }
-    let made = SoftwareProcessor(cpu: cpu, memory: memory, model: model)
+    let made = SoftwareProcessor(cpu: cpu, memory: memory, model: model, codeWatch: codeWatch)
     cpu.pointee.engine.context = Unmanaged.passUnretained(made).toOpaque()
     made.stateChanged()
     processor = made
-    attention.store(UInt(bitPattern: cpu.pointee.engine.attention), ordering: .releasing)
+    codeWatch.setAttention(cpu.pointee.engine.attention)
     return made
   }
 
@@ -109,13 +105,7 @@ public final class Interpreter: ExecutionEngine {
   private func takeAttention(_ processor: SoftwareProcessor, _ cpu: CPU) -> VMExit? {
     guard let word = cpu.pointee.engine.attention, attentionLoad(word) != 0 else { return nil }
     let bits = attentionTake(UnsafeMutablePointer(mutating: word))
-    if bits & CPUAttention.invalidate.rawValue != 0 {
-      let ranges = invalidations.withLock { ranges in
-        defer { ranges.removeAll() }
-        return ranges
-      }
-      for range in ranges { processor.noteOutsideWrite(range) }
-    }
+    if bits & CPUAttention.invalidate.rawValue != 0 { processor.serveCodeWatch() }
     let others = bits & ~CPUAttention.invalidate.rawValue
     return others == 0 ? nil : .attention(others)
   }

@@ -1,4 +1,5 @@
 import Machine
+import Memory
 import Processor
 
 /// The catalogue of engines. A new one is a case here, best last, and a line in each table.
@@ -15,14 +16,18 @@ enum EngineKind: String, CaseIterable, Sendable {
     }
   }
 
-  /// Makes the engine for one virtual processor.
-  var factory: EngineFactory {
+  /// Makes the engines of one machine, one for each virtual processor.
+  func factory(memory: GuestMemory, processorCount: Int) -> EngineFactory {
     switch self {
     case .interpret:
-      { context in
+      let codeWatch = CodeWatch(memory: memory)
+      return { context in
         Interpreter(
           memory: context.memory,
-          model: CPUModel(apicID: UInt32(context.cpu), timeStampFrequency: context.timeStampFrequency))
+          model: CPUModel(
+            apicID: UInt32(context.cpu), processorCount: UInt32(processorCount),
+            timeStampFrequency: context.timeStampFrequency),
+          codeWatch: codeWatch)
       }
     }
   }

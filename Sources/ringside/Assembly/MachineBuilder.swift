@@ -49,7 +49,9 @@ struct MachineBuilder {
     try addPlatform()
     try addPCI()
     try addConsoles(debugConsole)
-    for _ in 0..<configuration.processorCount { try machine.addCPU(configuration.engine.factory) }
+    let makeEngine = configuration.engine.factory(
+      memory: machine.memory, processorCount: configuration.processorCount)
+    for _ in 0..<configuration.processorCount { try machine.addCPU(makeEngine) }
     machine.reload = reload
   }
 
