@@ -60,13 +60,16 @@ void nativeEnter(CPUState *state, const void *code, size_t size, OperationHandle
   running.fallback = fallback;
   state->engine.nativeFallback = (void *)fallback;
   state->engine.x87Residence = X87ResidenceMemory;
-  state->engine.hostMXCSR = nativeMXCSR();
-  nativeSetMXCSR(load32(state->xsave + 24) & NativeMXCSRMask);
+  uint32_t host = nativeMXCSR(), guest = load32(state->xsave + 24) & NativeMXCSRMask;
+  state->engine.hostMXCSR = host;
+  if (guest != host) nativeSetMXCSR(guest);
 }
 
 void nativeLeave(CPUState *state) {
   uint32_t mxcsr = nativeMXCSR();
-  nativeSetMXCSR(state->engine.hostMXCSR);
+  // LDMXCSR is slow. Exception flags, which nobody here reads, may stay: then the next entry need not load them either.
+  const uint32_t controls = ~0x3fu;
+  if ((mxcsr ^ state->engine.hostMXCSR) & controls) nativeSetMXCSR(state->engine.hostMXCSR);
   running.size = 0;
   uint8_t *area = state->xsave;
   memcpy(area + 24, &mxcsr, 4);

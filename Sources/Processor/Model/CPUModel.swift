@@ -66,6 +66,7 @@ public struct CPUModel: Sendable {
     self.apicTimerFrequency = apicTimerFrequency
     features = Self.common.union(vendor == .intel ? Self.intelOnly : Self.amdOnly)
     if level == .v3 { features = features.union(Self.level3) }
+    for feature in NativeFeatures.missing { features.remove(feature) }
     deriveMasks()
   }
 

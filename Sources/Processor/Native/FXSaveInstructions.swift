@@ -36,6 +36,7 @@ enum FXSaveInstructions {
   private static func save(_ processor: SoftwareProcessor, _ op: Op, isWide: Bool) throws(GuestFault) -> Flow {
     let address = try address(processor, op, for: .write)
     let area = try GuestArea(writing: address, count: XSaveArea.legacySize, processor)
+    processor.storeX87()
     try processor.saveX87(area, isWide: isWide)
     try processor.saveMXCSR(area)
     if !skipsXMM(processor) { try processor.saveXMM(area) }

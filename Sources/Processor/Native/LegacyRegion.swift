@@ -11,8 +11,8 @@ extension SoftwareProcessor {
   private var vectorBytes: Int { isLongMode64 ? 256 : 128 }
 
   /// x87 state: bytes 0 to 23 and 32 to 159. `isWide`: 64-bit pointers (REX.W), otherwise 32-bit ones and selectors.
+  /// `storeX87` has been called.
   func saveX87(_ area: GuestArea, isWide: Bool) throws(GuestFault) {
-    storeX87()
     // FCW, FSW, FTW and FOP; then FIP and FDP.
     let head = stateArea.load(as: UInt64.self) & 0x0000_00ff_ffff_ffff
     try area.store(head | UInt64(cpu.pointee.fpuOpcode & 0x7ff) << 48, XSaveArea.control)
@@ -86,9 +86,8 @@ extension SoftwareProcessor {
   }
 
   /// Components of `stateArea` (and PKRU) that are not in their initial configuration (SDM vol. 1, 13.6). MXCSR does not
-  /// count.
+  /// count. `storeX87` has been called.
   var componentsInUse: UInt64 {
-    storeX87()
     var components: UInt64 = 0
     let isX87Initial =
       stateArea.load(as: UInt64.self) & 0x0000_00ff_ffff_ffff == UInt64(XSaveArea.initialControl)

@@ -24,20 +24,38 @@ enum MaskedMoves {
     var rawValue: UInt16
 
     /// Register that is written, or whose elements are stored.
-    var data: Int { get { Int(rawValue & 15) } set { rawValue = rawValue & ~15 | UInt16(newValue & 15) } }
-    var mask: Int { get { Int(rawValue >> 4 & 15) } set { rawValue = rawValue & ~0xf0 | UInt16(newValue & 15) << 4 } }
+    var data: Int {
+      get { Int(rawValue & 15) }
+      set { rawValue = rawValue & ~15 | UInt16(newValue & 15) }
+    }
+    var mask: Int {
+      get { Int(rawValue >> 4 & 15) }
+      set { rawValue = rawValue & ~0xf0 | UInt16(newValue & 15) << 4 }
+    }
     /// Register of a gather's indices.
     var index: Int {
       get { Int(rawValue >> 8 & 15) }
       set { rawValue = rawValue & ~0xf00 | UInt16(newValue & 15) << 8 }
     }
     /// Elements of 8 bytes, otherwise of 4.
-    var hasWideElements: Bool { get { self[12] } set { self[12] = newValue } }
+    var hasWideElements: Bool {
+      get { self[12] }
+      set { self[12] = newValue }
+    }
     /// Indices of 8 bytes, otherwise of 4.
-    var hasWideIndices: Bool { get { self[13] } set { self[13] = newValue } }
+    var hasWideIndices: Bool {
+      get { self[13] }
+      set { self[13] = newValue }
+    }
     /// YMM registers.
-    var isWide: Bool { get { self[14] } set { self[14] = newValue } }
-    var isStore: Bool { get { self[15] } set { self[15] = newValue } }
+    var isWide: Bool {
+      get { self[14] }
+      set { self[14] = newValue }
+    }
+    var isStore: Bool {
+      get { self[15] }
+      set { self[15] = newValue }
+    }
 
     private subscript(_ bit: Int) -> Bool {
       get { rawValue >> UInt16(bit) & 1 != 0 }

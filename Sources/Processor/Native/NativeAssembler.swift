@@ -162,17 +162,19 @@ struct NativeAssembler {
     bytes.append(0x25)  // AND EAX, index mask * entry size
     immediate(Int32((TranslationCache.pageCount - 1) << 5))
     add(0, StateOffset.tlb)
-    // The page of the operand's last byte in R10; alignment that the instruction wants spoils the page number.
+    // The offset within the page in R10, which is larger than any where the page is another one.
+    emit(0x4d, 0x89, 0xda)  // MOV R10, R11
+    emit(0x4c, 0x2b, 0x50, UInt8(access.isWrite ? TLBOffset.writeTag : TLBOffset.readTag))  // SUB R10, [RAX + tag]
     if access.isAligned {
-      emit(0x4d, 0x89, 0xda)  // MOV R10, R11
+      emit(0x49, 0xf7, 0xc2)  // TEST R10, all but the offsets of aligned operands
+      immediate(~(4096 - Int32(access.size)))
+      jumpToSlowPath(unless: .equal)
     } else {
-      emit(0x4d, 0x8d, 0x53, UInt8(access.size - 1))  // LEA R10, [R11 + size - 1]
+      emit(0x49, 0x81, 0xfa)  // CMP R10, the last offset
+      immediate(4096 - Int32(access.size))
+      jumpToSlowPath(unless: .belowOrEqual)
     }
-    emit(0x49, 0x81, 0xe2)  // AND R10, mask
-    immediate(-4096 | (access.isAligned ? Int32(access.size - 1) : 0))
-    emit(0x4c, 0x3b, 0x50, UInt8(access.isWrite ? TLBOffset.writeTag : TLBOffset.readTag))  // CMP R10, [RAX + tag]
-    jumpToSlowPath(unless: .equal)
-    emit(0x4c, 0x8b, 0x50, UInt8(TLBOffset.host))  // MOV R10, [RAX + host]
+    emit(0x4c, 0x03, 0x50, UInt8(TLBOffset.host))  // ADD R10, [RAX + host]
     if recordsPointer {
       if op.segment != Operation.absent {
         emit(0x4c, 0x89, 0xd8)  // MOV RAX, R11
@@ -184,9 +186,7 @@ struct NativeAssembler {
       loadWord(StateOffset.selector(Int(op.segmentRegister)))
       store16(0, StateOffset.fpuDataSegment)
     }
-    emit(0x41, 0x81, 0xe3)  // AND R11D, 0xfff
-    immediate(0xfff)
-    emit(0x4d, 0x01, 0xd3)  // ADD R11, R10
+    emit(0x4d, 0x89, 0xd3)  // MOV R11, R10
   }
 
   // MARK: Control
@@ -194,6 +194,7 @@ struct NativeAssembler {
   enum Condition: UInt8 {
     case equal = 4
     case notEqual = 5
+    case belowOrEqual = 6
   }
 
   /// Leaves to the slow path unless the condition holds.

@@ -15,13 +15,12 @@ public struct NativeFeatures: OptionSet, Sendable {
   public static let aes = NativeFeatures(rawValue: 1 << 4)
   public static let pclmulqdq = NativeFeatures(rawValue: 1 << 5)
   public static let sha = NativeFeatures(rawValue: 1 << 6)
-  public static let gfni = NativeFeatures(rawValue: 1 << 7)
-  public static let avx = NativeFeatures(rawValue: 1 << 8)
-  public static let avx2 = NativeFeatures(rawValue: 1 << 9)
-  public static let fma = NativeFeatures(rawValue: 1 << 10)
-  public static let f16c = NativeFeatures(rawValue: 1 << 11)
-  public static let vaes = NativeFeatures(rawValue: 1 << 12)
-  public static let vpclmulqdq = NativeFeatures(rawValue: 1 << 13)
+  public static let avx = NativeFeatures(rawValue: 1 << 7)
+  public static let avx2 = NativeFeatures(rawValue: 1 << 8)
+  public static let fma = NativeFeatures(rawValue: 1 << 9)
+  public static let f16c = NativeFeatures(rawValue: 1 << 10)
+  public static let vaes = NativeFeatures(rawValue: 1 << 11)
+  public static let vpclmulqdq = NativeFeatures(rawValue: 1 << 12)
 
   /// Of the host that this runs on. x87, MMX, SSE and SSE2 are in every x86-64 processor.
   public static let host: NativeFeatures = {
@@ -38,7 +37,6 @@ public struct NativeFeatures: OptionSet, Sendable {
     add(.sse42, first.ecx, 20)
     add(.aes, first.ecx, 25)
     add(.sha, seventh.ebx, 29)
-    add(.gfni, seventh.ecx, 8)
     if hostXCR0() & 6 == 6 {
       add(.avx, first.ecx, 28)
       add(.fma, first.ecx, 12)
@@ -48,6 +46,16 @@ public struct NativeFeatures: OptionSet, Sendable {
       add(.vpclmulqdq, seventh.ecx, 10)
     }
     return features
+  }()
+
+  /// Features that no processor model can offer on this host.
+  static let missing: [CPUFeature] = {
+    let features: [(NativeFeatures, CPUFeature)] = [
+      (.sse3, .sse3), (.ssse3, .ssse3), (.sse41, .sse41), (.sse42, .sse42), (.aes, .aes), (.pclmulqdq, .pclmulqdq),
+      (.sha, .sha), (.avx, .avx), (.avx2, .avx2), (.fma, .fma), (.f16c, .f16c), (.vaes, .vaes),
+      (.vpclmulqdq, .vpclmulqdq),
+    ]
+    return features.filter { !host.contains($0.0) }.map { $0.1 }
   }()
 
   /// Whether the host's units run the instructions of a Zydis ISA set; false for sets that are not the native unit's.
@@ -64,9 +72,9 @@ public struct NativeFeatures: OptionSet, Sendable {
       (ZYDIS_ISA_SET_PENTIUMMMX, []), (ZYDIS_ISA_SET_SSE, []), (ZYDIS_ISA_SET_SSE2, []), (ZYDIS_ISA_SET_SSE2MMX, []),
       (ZYDIS_ISA_SET_SSE3, .sse3), (ZYDIS_ISA_SET_SSSE3, .ssse3), (ZYDIS_ISA_SET_SSSE3MMX, .ssse3),
       (ZYDIS_ISA_SET_SSE4, .sse41), (ZYDIS_ISA_SET_SSE42, .sse42), (ZYDIS_ISA_SET_AES, .aes),
-      (ZYDIS_ISA_SET_PCLMULQDQ, .pclmulqdq), (ZYDIS_ISA_SET_SHA, .sha), (ZYDIS_ISA_SET_GFNI, .gfni),
+      (ZYDIS_ISA_SET_PCLMULQDQ, .pclmulqdq), (ZYDIS_ISA_SET_SHA, .sha),
       (ZYDIS_ISA_SET_AVX, .avx), (ZYDIS_ISA_SET_AVX2, .avx2), (ZYDIS_ISA_SET_AVX2GATHER, .avx2),
-      (ZYDIS_ISA_SET_AVXAES, [.avx, .aes]), (ZYDIS_ISA_SET_AVX_GFNI, [.avx, .gfni]), (ZYDIS_ISA_SET_FMA, .fma),
+      (ZYDIS_ISA_SET_AVXAES, [.avx, .aes]), (ZYDIS_ISA_SET_FMA, .fma),
       (ZYDIS_ISA_SET_F16C, .f16c), (ZYDIS_ISA_SET_VAES, .vaes), (ZYDIS_ISA_SET_VPCLMULQDQ, .vpclmulqdq),
     ]
     for (isaSet, features) in sets { table[Int(isaSet.rawValue)] = features }

@@ -9,7 +9,7 @@ import X86
 /// handler: it loads the vector and general registers that the instruction reads from `CPUState`, executes the
 /// instruction with its operands replaced (`NativeForm`), stores what it wrote, and jumps to the next operation's
 /// handler. A memory operand is found in the software TLB first and then used in place. Equal code is made once and
-/// shared: displacement, immediate-independent fields and flags come from the operation.
+/// shared; a displacement is not part of it but is read from the operation.
 ///
 /// The code has two entries. The *handler* is for chains. The *core*, `Operation.link`, begins behind the translation of
 /// the memory operand and takes its host address in R11; the semantic function (`execute`) calls it with a copy of the

@@ -21,8 +21,9 @@ enum StateOffset {
   static func ymmHigh(_ number: Int) -> Int { xsave + XSaveArea.ymmHigh + number * 16 }
   /// Selector of a segment register.
   static func selector(_ number: Int) -> Int {
-    offset(\.segments) + number * MemoryLayout<SegmentState>.stride + MemoryLayout<SegmentState>.offset(of: \.selector)!
+    firstSelector + number * MemoryLayout<SegmentState>.stride
   }
+  private static let firstSelector = offset(\.segments) + MemoryLayout<SegmentState>.offset(of: \.selector)!
 
   private static func offset<T>(_ field: KeyPath<CPUState, T>) -> Int {
     guard let offset = MemoryLayout<CPUState>.offset(of: field) else {

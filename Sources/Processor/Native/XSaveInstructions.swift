@@ -85,9 +85,10 @@ enum XSaveInstructions {
     let area = try GuestArea(
       writing: address(processor, op, count: count, for: .write), count: count, processor)
 
+    processor.storeX87()
     var used = requested & processor.componentsInUse
-    // MXCSR counts as SSE state for what is written, though not for XINUSE.
-    if requested & Component.sse != 0, nativeMXCSR() != XSaveArea.initialMXCSR { used |= Component.sse }
+    // In the compacted format MXCSR is SSE state; in the standard format it is kept apart.
+    if isCompacted, requested & Component.sse != 0, nativeMXCSR() != XSaveArea.initialMXCSR { used |= Component.sse }
     let written = saving == .all ? requested : used
     let kept: UInt64 = isCompacted ? 0 : try area.load(XSaveArea.componentBits) & ~requested
 
@@ -161,7 +162,9 @@ enum XSaveInstructions {
     var mxcsr: UInt32?
     if isCompacted {
       if requested & Component.sse != 0, !isPresent(Component.sse) { mxcsr = XSaveArea.initialMXCSR }
-      if requested & present & Component.sse != 0 { mxcsr = image.load(fromByteOffset: XSaveArea.mxcsr, as: UInt32.self) }
+      if requested & present & Component.sse != 0 {
+        mxcsr = image.load(fromByteOffset: XSaveArea.mxcsr, as: UInt32.self)
+      }
     } else if requested & (Component.sse | Component.avx) != 0 {
       mxcsr = image.load(fromByteOffset: XSaveArea.mxcsr, as: UInt32.self)
     }
