@@ -64,6 +64,14 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "CSpawn", path: "Tests/CSpawn", cSettings: [.define("_GNU_SOURCE")]),
     .testTarget(name: "GuestTests", dependencies: ["CSpawn"], swiftSettings: strict),
+    .testTarget(
+      name: "RingsideTests",
+      dependencies: [
+        "CHost", "Devices", "Host", "Machine", "Memory", "TestSupport", "ringside",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )

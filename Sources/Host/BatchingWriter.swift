@@ -34,7 +34,7 @@ public final class BatchingWriter: @unchecked Sendable {
     case closed
   }
 
-  private static let gatheringTime: UInt64 = 500_000
+  private static let gatheringTime: UInt64 = 2_000_000
   private static let batch = 4096
 
   /// Starts writing to `descriptor`, which stays the caller's. `name` is used in messages: "standard output".

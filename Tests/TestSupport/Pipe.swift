@@ -9,6 +9,7 @@ public final class Pipe: Sendable {
     var ends: [Int32] = [0, 0]
     precondition(pipe(&ends) == 0, "no pipe")
     (readEnd, writeEnd) = (ends[0], ends[1])
+    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
   }
 
   deinit {

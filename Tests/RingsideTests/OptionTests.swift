@@ -1,0 +1,80 @@
+import ArgumentParser
+import Testing
+
+@testable import ringside
+
+@Suite struct OptionTests {
+  @Test(
+    arguments: [
+      ("0", 0), ("4096", 4096), ("512M", 512 << 20), ("512m", 512 << 20), ("1K", 1024), ("2G", 2 << 30),
+      ("1T", 1 << 40), ("64MiB", 64 << 20), ("64MB", 64 << 20), ("99999G", 99999 << 30), ("1b", 1),
+    ] as [(String, UInt64)])
+  func memorySizesAreUnderstood(text: String, bytes: UInt64) {
+    #expect(MemorySize(text)?.bytes == bytes)
+  }
+
+  @Test(arguments: ["", "M", "1.5G", "-1M", "512X", "512 M", "99999999999999999999", "18446744073709551615K", "１M", "0x10M"])
+  func otherTextIsNoMemorySize(text: String) {
+    #expect(MemorySize(text) == nil)
+  }
+
+  @Test func memorySizesAreSaidShortly() {
+    #expect("\(MemorySize(bytes: 512 << 20))" == "512M")
+    #expect("\(MemorySize(bytes: 3 << 29))" == "1.5G")
+    #expect("\(MemorySize(bytes: 1024))" == "1024 bytes")
+    #expect("\(MemorySize(bytes: .max))" == "16777215.9T")
+  }
+
+  @Test func problemsNameWhatWasGivenAndWhatWouldDo() throws {
+    func problem(_ text: String) throws -> String? { try #require(MemorySize(text)).problem(available: 4 << 30) }
+    #expect(try problem("4G") == nil)
+    #expect(try problem("1M") == nil)
+    #expect(try problem("1K")?.hasPrefix("1K is too little") == true)
+    #expect(try problem("0")?.contains("at least 1M") == true)
+    #expect(try problem("1048577")?.contains("multiple of 4096") == true)
+    #expect(try problem("5G") == "5G is more than this computer has: give at most 4G, which are available")
+  }
+
+  @Test func serialTargets() {
+    #expect(SerialTarget(argument: "stdio") == .stdio)
+    #expect(SerialTarget(argument: "none") == SerialTarget.none)
+    #expect(SerialTarget(argument: "file:a:b") == .file("a:b"))
+    #expect(SerialTarget(argument: "unix:/tmp/x") == .unix("/tmp/x"))
+    for text in ["", "file:", "unix:", "tcp:1", "Stdio"] { #expect(SerialTarget(argument: text) == nil) }
+  }
+
+  @Test func portNumbers() {
+    #expect(PortNumber(argument: "0xf4")?.value == 0xf4)
+    #expect(PortNumber(argument: "0XF4")?.value == 0xf4)
+    #expect(PortNumber(argument: "244")?.value == 244)
+    for text in ["", "0x", "65536", "-1", "f4", "+1x"] { #expect(PortNumber(argument: text) == nil) }
+  }
+
+  @Test func engines() {
+    #expect(EngineSelection(argument: "auto")?.chosen == .best)
+    for kind in EngineKind.allCases { #expect(EngineSelection(argument: kind.rawValue)?.chosen == kind) }
+    #expect(EngineSelection(argument: "magic") == nil)
+  }
+
+  @Test func commandLineIsTakenApart() throws {
+    let command = try #require(
+      try Ringside.parseAsRoot([
+        "run", "--engine", "interpret", "--kernel", "k", "--initrd", "i", "--append", "a b", "--memory", "64M",
+        "--serial", "file:x", "--no-reboot", "--debug-exit", "0xf4", "--stats", "--log", "debug",
+      ]) as? RunCommand)
+    #expect(command.kernel == "k" && command.initrd == "i" && command.append == "a b" && command.serial == .file("x"))
+    #expect(command.noReboot && command.stats && command.debugExit?.value == 0xf4 && command.log == .debug)
+    #expect(command.memory.bytes == 64 << 20)
+    let plain = try #require(try Ringside.parseAsRoot(["run"]) as? RunCommand)
+    #expect(plain.append == "console=ttyS0" && plain.serial == .stdio && !plain.noReboot && plain.log == .warning)
+  }
+
+  @Test func defaultGuestIsLookedForNearby() {
+    #expect(
+      GuestFiles.folders(environment: nil, executable: "/a/b/.build/release/ringside") == [
+        ".guests", "/a/b/.build/release/.guests", "/a/b/.build/.guests", "/a/b/.guests", "/a/.guests",
+      ])
+    #expect(GuestFiles.folders(environment: "/g", executable: nil) == ["/g", ".guests"])
+    #expect(GuestFiles.folders(environment: "", executable: "/ringside") == [".guests"])
+  }
+}
