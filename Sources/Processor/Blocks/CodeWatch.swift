@@ -19,6 +19,7 @@ public final class CodeWatch: Sendable {
   private struct Holders: @unchecked Sendable {
     let masks: UnsafeMutablePointer<UInt64>
     var members: [Member] = []
+    var joined = 0
   }
 
   private let memory: GuestMemory
@@ -115,17 +116,28 @@ public final class CodeWatch: Sendable {
     /// Holds no code of the page any more.
     func release(page: Int) { watch.removeHolder(self, page: page) }
 
+    /// Takes no part any more; its processor is gone.
+    func resign() {
+      setAttention(nil)
+      watch.remove(self)
+    }
+
     /// This processor wrote to a page that holds code: the other holders are told.
     func noteWrite(page: Int, range: Range<UInt64>) { watch.tellHolders(page: page, range: range, except: bit) }
   }
 
   func join() -> Member {
     holders.withLock { holders in
-      precondition(holders.members.count < Self.memberLimit, "a machine has at most 64 processors")
-      let member = Member(self, number: holders.members.count)
+      precondition(holders.joined < Self.memberLimit, "a machine has at most 64 processors")
+      let member = Member(self, number: holders.joined)
+      holders.joined += 1
       holders.members.append(member)
       return member
     }
+  }
+
+  private func remove(_ member: Member) {
+    holders.withLock { holders in holders.members.removeAll { $0 === member } }
   }
 
   private func addHolder(_ member: Member, page: Int) -> [(Member, UInt64)] {

@@ -20,16 +20,19 @@ public final class Interpreter: ExecutionEngine {
   /// Stands in for the attention word of a state that has none.
   private let ownAttention: UnsafeMutablePointer<UInt32>
 
-  /// - Parameter codeWatch: shared by all engines of the machine.
-  public init(memory: GuestMemory, model: CPUModel, codeWatch: CodeWatch) {
-    self.codeWatch = codeWatch.join()
+  /// - Parameter codeWatch: shared by all engines of the machine; none where this is the only one.
+  public init(memory: GuestMemory, model: CPUModel, codeWatch: CodeWatch? = nil) {
+    self.codeWatch = (codeWatch ?? CodeWatch(memory: memory)).join()
     self.memory = memory
     self.model = model
     ownAttention = .allocate(capacity: 1)
     ownAttention.initialize(to: 0)
   }
 
-  deinit { ownAttention.deallocate() }
+  deinit {
+    codeWatch.resign()
+    ownAttention.deallocate()
+  }
 
   public func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit {
     try withUnsafeMutablePointer(to: &state) { (cpu) throws(EngineFailure) in

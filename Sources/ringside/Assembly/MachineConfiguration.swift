@@ -4,7 +4,7 @@ import Firmware
 struct MachineConfiguration {
   var engine: EngineKind
   var memory: MemorySize
-  var processorCount = 1
+  var processorCount: Int
   var kernel: BootFile
   var initialRAMDisk: BootFile?
   var commandLine: String

@@ -4,6 +4,7 @@ import Glibc
 import Host
 import Logging
 import Machine
+import Processor
 
 struct RunCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -38,6 +39,9 @@ struct RunCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Command line for the kernel.", valueName: "text"))
   var append = "console=ttyS0"
 
+  @Option(help: ArgumentHelp("Number of virtual processors, 1 to 64.", valueName: "count"))
+  var cpus = 1
+
   @Option(help: ArgumentHelp("Memory of the guest: a number with K, M, G or T.", valueName: "size"))
   var memory = MemorySize(bytes: 512 << 20)
 
@@ -63,6 +67,9 @@ struct RunCommand: ParsableCommand {
   var log = LogLevel.warning
 
   func validate() throws {
+    guard 1...CodeWatch.memberLimit ~= cpus else {
+      throw ValidationError("--cpus: \(cpus) is not possible: give a number from 1 to \(CodeWatch.memberLimit)")
+    }
     if let problem = memory.problem(available: MemoryFacts.read().available) {
       throw ValidationError("--memory: \(problem)")
     }
@@ -96,7 +103,7 @@ struct RunCommand: ParsableCommand {
     let guest = kernel == nil ? try GuestFiles.find() : nil
     let ramDisk = initrd ?? guest?.initialRAMDisk
     return MachineConfiguration(
-      engine: engine.chosen, memory: memory, kernel: try BootFile(path: kernel ?? guest?.kernel ?? ""),
+      engine: engine.chosen, memory: memory, processorCount: cpus, kernel: try BootFile(path: kernel ?? guest?.kernel ?? ""),
       initialRAMDisk: try ramDisk.map { try BootFile(path: $0) }, commandLine: append,
       debugExitPort: debugExit?.value, endsOnReset: noReboot)
   }

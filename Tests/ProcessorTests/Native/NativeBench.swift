@@ -32,7 +32,8 @@ final class NativeBench {
     memory = try GuestMemory(size: Self.memorySize)
     var model = CPUModel(level: .v3)
     for feature in [.vaes, .vpclmulqdq, .xsaves] as [CPUFeature] { model.features.insert(feature) }
-    processor = SoftwareProcessor(cpu: cpu, memory: memory, model: model)
+    processor = SoftwareProcessor(
+      cpu: cpu, memory: memory, model: model, codeWatch: CodeWatch(memory: memory).join())
     cpu.pointee.engine.context = Unmanaged.passUnretained(processor).toOpaque()
     cpu.pointee.engine.attention = UnsafePointer(attention)
     cpu.pointee.rflags = RFLAGS.fixed

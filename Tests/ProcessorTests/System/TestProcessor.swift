@@ -62,7 +62,8 @@ final class TestProcessor {
     attention = .allocate(capacity: 1)
     attention.initialize(to: 0)
     bytes = .allocate(capacity: 16)
-    processor = SoftwareProcessor(cpu: cpu, memory: memory, model: model)
+    processor = SoftwareProcessor(
+      cpu: cpu, memory: memory, model: model, codeWatch: CodeWatch(memory: memory).join())
     cpu.pointee.engine.attention = UnsafePointer(attention)
     cpu.pointee.engine.context = Unmanaged.passUnretained(processor).toOpaque()
     cpu.pointee.powerUp(isBootstrap: true)
