@@ -86,7 +86,7 @@ public final class VirtualCPU: @unchecked Sendable {
     guard attend(to: [.stop, .interrupt]) else { return }
     while true {
       guard state.pointee.activity == .running else {
-        sleep()
+        if attentionLoad(attention) == 0 { sleep() }
         guard attend(to: takeAttention()) else { return }
         continue
       }

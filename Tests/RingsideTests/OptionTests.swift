@@ -13,7 +13,9 @@ import Testing
     #expect(MemorySize(text)?.bytes == bytes)
   }
 
-  @Test(arguments: ["", "M", "1.5G", "-1M", "512X", "512 M", "99999999999999999999", "18446744073709551615K", "１M", "0x10M"])
+  @Test(arguments: [
+    "", "M", "1.5G", "-1M", "512X", "512 M", "99999999999999999999", "18446744073709551615K", "１M", "0x10M",
+  ])
   func otherTextIsNoMemorySize(text: String) {
     #expect(MemorySize(text) == nil)
   }

@@ -150,6 +150,8 @@ struct MachineBuilder {
     // All memory write-back, no fixed ranges (SDM vol. 3A, 11.11.2.1): without it Linux runs without a PAT.
     state.pointee.mtrrDefaultType = 1 << 11 | 6
     fabric.enableVirtualWire()
+    // Eight data bits, no parity, one stop bit: guests that only want to say something rely on it.
+    serial.write(region: 0, offset: 3, size: 1, value: 3)
     let loaded = try BootLoader.load(
       BootParameters(
         kernel: configuration.kernel, initialRAMDisk: configuration.initialRAMDisk,

@@ -54,7 +54,8 @@ extension MemorySize: CustomStringConvertible {
   var description: String {
     guard bytes >= 1 << 20 else { return "\(bytes) bytes" }
     for (shift, unit) in [(40, "T"), (30, "G")] as [(UInt64, String)] where bytes >= 1 << shift {
-      let tenths = (bytes >> shift) * 10 + (bytes & (1 << shift - 1)) * 10 >> shift
+      let whole = bytes >> shift
+      let tenths = whole * 10 + ((bytes - whole << shift) * 10) >> shift
       return tenths % 10 == 0 ? "\(tenths / 10)\(unit)" : "\(tenths / 10).\(tenths % 10)\(unit)"
     }
     return "\(bytes >> 20)M"

@@ -1,0 +1,88 @@
+import Testing
+
+extension GuestTests {
+  /// Command lines that the program answers at once, or must refuse.
+  @Suite struct CommandLineTests {
+    private let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    @Test(arguments: [["version"], ["--version"]]) func versionIsTold(arguments: [String]) throws {
+      let run = try Program.run(arguments)
+      #expect(run.ending == .status(0) && run.output.hasPrefix("ringside ") && run.errors.isEmpty, "\(run)")
+    }
+
+    @Test func helpNamesEveryOption() throws {
+      let run = try Program.run(["run", "--help"])
+      #expect(run.ending == .status(0), "\(run)")
+      for option in [
+        "--engine", "--kernel", "--initrd", "--append", "--memory", "--serial", "--no-reboot", "--debug-exit",
+        "--stats", "--log", "Ctrl-a x",
+      ] {
+        #expect(run.output.contains(option), "\(option)")
+      }
+    }
+
+    @Test func doctorGivesAVerdictForEachEngine() throws {
+      let run = try Program.run(["doctor"])
+      #expect(run.ending == .status(0), "\(run)")
+      for word in ["Processor", "Memory", "/dev/kvm", "interpret"] { #expect(run.output.contains(word), "\(run)") }
+    }
+
+    @Test(
+      arguments: [
+        (["--memory", "0"], "--memory: 0 is too little"), (["--memory", "1K"], "--memory: 1K is too little"),
+        (["--memory", "99999G"], "99999G is more than this computer has"), (["--memory", "lots"], "'lots'"),
+        (["--memory", "1048577"], "multiple of 4096"), (["--engine", "magic"], "'magic'"),
+        (["--serial", "tty"], "'file:PATH'"), (["--debug-exit", "0xffff"], "0xfffc at most"),
+        (["--debug-exit", "x"], "'x'"), (["--log", "loud"], "warning"), (["--frobnicate"], "--frobnicate"),
+        (["kernel"], "'kernel'"), (["--kernel"], "Missing value"),
+      ])
+    func badCommandLineIsAUsageError(arguments: [String], message: String) throws {
+      let run = try Program.run(["run"] + arguments)
+      #expect(run.ending == .status(64), "\(run)")
+      #expect(run.errors.contains(message) && run.output.isEmpty, "\(run)")
+    }
+
+    @Test func debugExitOnATakenPortIsAUsageError() throws {
+      let kernel = try directory.file("kernel", containing: GuestImage.elf(GuestAssembler { $0.waitForever() }))
+      let run = try Program.run(["run", "--kernel", kernel, "--debug-exit", "0x3f8"])
+      #expect(run.ending == .status(64), "\(run)")
+      #expect(run.errors.contains("port 0x3f8 is claimed by both"), "\(run)")
+    }
+
+    @Test func badKernelsAreNamed() throws {
+      let cut = Array(GuestImage.elf(GuestAssembler { $0.waitForever() }).prefix(60))
+      let cases = [
+        (directory.path + "/missing", "No such file"), (directory.path, "is a directory"),
+        (try directory.file("empty", containing: []), "is empty"), (try directory.file("cut", containing: cut), "cut"),
+        (try directory.file("text", containing: Array("hello, this is no kernel\n".utf8)), "is not a kernel"),
+      ]
+      for (path, message) in cases {
+        let run = try Program.run(["run", "--kernel", path])
+        #expect(run.ending == .status(1), "\(run)")
+        #expect(run.errors.contains(path) && run.errors.contains(message), "\(run)")
+      }
+    }
+
+    @Test func badInitialRAMDiskIsNamed() throws {
+      let kernel = try directory.file("kernel", containing: GuestImage.elf(GuestAssembler { $0.waitForever() }))
+      let missing = directory.path + "/missing"
+      let run = try Program.run(["run", "--kernel", kernel, "--initrd", missing])
+      #expect(run.ending == .status(1) && run.errors.contains(missing), "\(run)")
+    }
+
+    @Test func missingDefaultGuestSaysHowToGetIt() throws {
+      let copy = directory.file("ringside")
+      let run = try Program.runOnHost("cp '\(Program.path)' '\(copy)' && cd '\(directory.path)' && exec ./ringside run")
+      #expect(run.ending == .status(1) && run.errors.contains("make guest"), "\(run)")
+    }
+
+    @Test(arguments: [["version"], ["run", "--help"], ["doctor"]]) func fullOutputIsAFailure(arguments: [String]) throws
+    {
+      let run = try Program.run(arguments, wiring: Wiring(input: .null, output: .file("/dev/full")))
+      #expect(run.ending == .status(1), "\(run)")
+      #expect(run.errors.contains("could not write to standard output: No space left on device"), "\(run)")
+    }
+  }
+}
