@@ -6,7 +6,12 @@ let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 
 /// The software processor is optimised in debug builds too: its chains of tail calls are loops only then.
 let hot: [SwiftSetting] =
-  strict + [.unsafeFlags(["-O", "-enforce-exclusivity=unchecked", "-Xcc", "-momit-leaf-frame-pointer", "-Xllvm", "-swiftmergefunc-threshold=1000000"])]
+  strict + [
+    .unsafeFlags([
+      "-O", "-enforce-exclusivity=unchecked", "-Xcc", "-momit-leaf-frame-pointer", "-Xllvm",
+      "-swiftmergefunc-threshold=1000000",
+    ])
+  ]
 
 let package = Package(
   name: "ringside",

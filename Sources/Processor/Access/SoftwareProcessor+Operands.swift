@@ -29,7 +29,9 @@ extension SoftwareProcessor {
   }
 
   /// General register by its architectural number, 0 to 15, all 64 bits.
-  @inline(__always) func gpr(_ number: Int) -> UInt64 { register(UInt8(truncatingIfNeeded: number &* 8), as: UInt64.self) }
+  @inline(__always) func gpr(_ number: Int) -> UInt64 {
+    register(UInt8(truncatingIfNeeded: number &* 8), as: UInt64.self)
+  }
   @inline(__always) func setGPR(_ number: Int, _ value: UInt64) {
     setRegister(UInt8(truncatingIfNeeded: number &* 8), value)
   }
@@ -37,7 +39,8 @@ extension SoftwareProcessor {
   /// Offset of the memory operand within its segment, wrapped to the address size.
   @inline(__always) func effectiveAddress(_ op: Op) -> UInt64 {
     if op.pointee.flags & OperationFlags.absoluteAddress.rawValue != 0 { return op.pointee.immediate }
-    return (register(op.pointee.base, as: UInt64.self)
+    return
+      (register(op.pointee.base, as: UInt64.self)
       &+ (register(op.pointee.index, as: UInt64.self) &<< UInt64(op.pointee.scale))
       &+ UInt64(truncatingIfNeeded: op.pointee.displacement)) & op.pointee.addressMask
   }
@@ -79,7 +82,8 @@ extension SoftwareProcessor {
   /// Reads, changes and writes the first operand. Memory is checked for writing first, so that faults are those of a
   /// write, and is changed atomically under LOCK. Returns the old value. `change` may run several times.
   @discardableResult
-  func updateFirstOperand<T: FixedWidthInteger & BitwiseCopyable>(_ op: Op, _ change: (T) -> T) throws(GuestFault) -> T {
+  func updateFirstOperand<T: FixedWidthInteger & BitwiseCopyable>(_ op: Op, _ change: (T) -> T) throws(GuestFault) -> T
+  {
     guard op.pointee.flags & OperationFlags.memoryFirst.rawValue != 0 else {
       let old = register(op.pointee.destination, as: T.self)
       setRegister(op.pointee.destination, change(old))

@@ -119,7 +119,9 @@ extension SoftwareProcessor {
   private func fill(
     _ address: UInt64, _ physical: GuestPhysicalAddress, _ access: AccessKind, isWritable: Bool, rights: AccessRights
   ) {
-    guard rights != .user, let host = memory.hostPage(of: physical), let current = cpu.pointee.engine.tlb else { return }
+    guard rights != .user, let host = memory.hostPage(of: physical), let current = cpu.pointee.engine.tlb else {
+      return
+    }
     if access != .fetch, hasDataBreakpoint(onPage: address) { return }
     let table = rights == .current ? current : translations.table(.supervisor)
     let page = address & ~0xfff

@@ -96,7 +96,8 @@ final class InstructionDecoder {
     if meta.isa_ext == ZYDIS_ISA_EXT_AVX || meta.isa_ext == ZYDIS_ISA_EXT_AVX2 || meta.isa_ext == ZYDIS_ISA_EXT_FMA {
       return .avx
     }
-    if instruction.pointee.mnemonic == ZYDIS_MNEMONIC_LDMXCSR || instruction.pointee.mnemonic == ZYDIS_MNEMONIC_STMXCSR {
+    if instruction.pointee.mnemonic == ZYDIS_MNEMONIC_LDMXCSR || instruction.pointee.mnemonic == ZYDIS_MNEMONIC_STMXCSR
+    {
       return .sse
     }
     let isVEX = instruction.pointee.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX
@@ -217,7 +218,8 @@ final class InstructionDecoder {
   private func setHiddenMemory(_ op: inout Operation, _ operand: UnsafePointer<ZydisDecodedOperand>) {
     let base = RegisterNumbers.number(of: operand.pointee.mem.base)
     let segment = RegisterNumbers.number(of: operand.pointee.mem.segment)
-    let isMemoryOperandOther = op.flags & (OperationFlags.memoryFirst.rawValue | OperationFlags.memorySource.rawValue) != 0
+    let isMemoryOperandOther =
+      op.flags & (OperationFlags.memoryFirst.rawValue | OperationFlags.memorySource.rawValue) != 0
     // RBX, RSP and RSI by their offsets.
     guard base == 24 || base == 32 || base == 48, segment < 6, !isMemoryOperandOther else { return }
     op.segmentRegister = segment

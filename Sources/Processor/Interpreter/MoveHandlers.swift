@@ -412,7 +412,8 @@ enum MoveHandlers {
 
   static let imul32: OperationHandler = { cpu, op, _, _, _, _ in
     return multiply(
-      Chain.register(cpu, op.pointee.destination, as: Int32.self), Chain.register(cpu, op.pointee.source, as: Int32.self), cpu, op)
+      Chain.register(cpu, op.pointee.destination, as: Int32.self),
+      Chain.register(cpu, op.pointee.source, as: Int32.self), cpu, op)
   }
 
   static let imulImmediate32: OperationHandler = { cpu, op, _, _, _, _ in
@@ -431,7 +432,8 @@ enum MoveHandlers {
 
   static let imul64: OperationHandler = { cpu, op, _, _, _, _ in
     return multiply(
-      Chain.register(cpu, op.pointee.destination, as: Int64.self), Chain.register(cpu, op.pointee.source, as: Int64.self), cpu, op)
+      Chain.register(cpu, op.pointee.destination, as: Int64.self),
+      Chain.register(cpu, op.pointee.source, as: Int64.self), cpu, op)
   }
 
   static let imulImmediate64: OperationHandler = { cpu, op, _, _, _, _ in

@@ -89,11 +89,13 @@ enum ShiftHandlers {
   static let sar: [OperationHandler] = [
     { cpu, op, a, b, result, kind in
       return shift(
-        Shifts.ArithmeticRight.self, Int32.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind)
+        Shifts.ArithmeticRight.self, Int32.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result,
+        kind)
     },
     { cpu, op, a, b, result, kind in
       return shift(
-        Shifts.ArithmeticRight.self, Int64.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind)
+        Shifts.ArithmeticRight.self, Int64.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result,
+        kind)
     },
     { cpu, op, a, b, result, kind in
       return shift(
@@ -108,11 +110,13 @@ enum ShiftHandlers {
   static let rol: [OperationHandler] = [
     { cpu, op, a, b, result, kind in
       return rotate(
-        Shifts.RotateLeft.self, Int32.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind)
+        Shifts.RotateLeft.self, Int32.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind
+      )
     },
     { cpu, op, a, b, result, kind in
       return rotate(
-        Shifts.RotateLeft.self, Int64.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind)
+        Shifts.RotateLeft.self, Int64.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind
+      )
     },
     { cpu, op, a, b, result, kind in
       return rotate(
@@ -127,11 +131,13 @@ enum ShiftHandlers {
   static let ror: [OperationHandler] = [
     { cpu, op, a, b, result, kind in
       return rotate(
-        Shifts.RotateRight.self, Int32.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind)
+        Shifts.RotateRight.self, Int32.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result,
+        kind)
     },
     { cpu, op, a, b, result, kind in
       return rotate(
-        Shifts.RotateRight.self, Int64.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result, kind)
+        Shifts.RotateRight.self, Int64.self, UInt8(truncatingIfNeeded: op.pointee.immediate), cpu, op, a, b, result,
+        kind)
     },
     { cpu, op, a, b, result, kind in
       return rotate(

@@ -103,7 +103,8 @@ struct RunCommand: ParsableCommand {
     let guest = kernel == nil ? try GuestFiles.find() : nil
     let ramDisk = initrd ?? guest?.initialRAMDisk
     return MachineConfiguration(
-      engine: engine.chosen, memory: memory, processorCount: cpus, kernel: try BootFile(path: kernel ?? guest?.kernel ?? ""),
+      engine: engine.chosen, memory: memory, processorCount: cpus,
+      kernel: try BootFile(path: kernel ?? guest?.kernel ?? ""),
       initialRAMDisk: try ramDisk.map { try BootFile(path: $0) }, commandLine: append,
       debugExitPort: debugExit?.value, endsOnReset: noReboot)
   }
