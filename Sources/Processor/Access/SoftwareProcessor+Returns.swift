@@ -53,7 +53,9 @@ extension SoftwareProcessor {
   private func dropIfInner(_ state: inout SegmentState) {
     guard state.attributes & SegmentAttributes.present != 0 else { return }
     let conforming = SegmentAttributes.code | SegmentAttributes.conformingExpandDown
-    guard state.attributes & conforming != conforming, state.attributes >> 5 & 3 < UInt16(cpu.pointee.cpl) else { return }
+    guard state.attributes & conforming != conforming, state.attributes >> 5 & 3 < UInt16(cpu.pointee.cpl) else {
+      return
+    }
     state = SegmentState(base: 0, limit: 0, selector: 0, attributes: 0)
   }
 }

@@ -67,7 +67,9 @@ extension SoftwareProcessor {
   /// DR6 bits of the enabled instruction breakpoints at a linear address.
   func instructionBreakpoint(at address: UInt64) -> UInt32 {
     var bits: UInt32 = 0
-    for number in 0..<4 where condition(number) == 0 && breakpointAddress(number) == address { bits |= 1 << UInt32(number) }
+    for number in 0..<4 where condition(number) == 0 && breakpointAddress(number) == address {
+      bits |= 1 << UInt32(number)
+    }
     return bits
   }
 

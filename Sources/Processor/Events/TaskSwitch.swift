@@ -55,7 +55,8 @@ extension SoftwareProcessor {
     // Everything that can fault does so before the first write.
     let base = descriptor.base
     try checkWritable(
-      systemAddress(old.base, oldLayout.instructionPointer), count: Int(oldLayout.localTable - oldLayout.instructionPointer),
+      systemAddress(old.base, oldLayout.instructionPointer),
+      count: Int(oldLayout.localTable - oldLayout.instructionPointer),
       rights: .implicitSupervisor)
     if source.nests { try checkWritable(base, count: 2, rights: .implicitSupervisor) }
     try checkWritable(systemAddress(descriptor.address, 5), count: 1, rights: .implicitSupervisor)

@@ -45,7 +45,9 @@ extension SoftwareProcessor {
 
   /// Frame field `number` above the stack pointer.
   @inline(__always)
-  private func frame(_ number: Int, _ size: Int) throws(GuestFault) -> UInt64 { try peekStack(number * size, size: size) }
+  private func frame(_ number: Int, _ size: Int) throws(GuestFault) -> UInt64 {
+    try peekStack(number * size, size: size)
+  }
 
   // MARK: Flags
 
