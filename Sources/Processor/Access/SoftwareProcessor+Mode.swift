@@ -22,6 +22,8 @@ extension SoftwareProcessor {
     let mode = codeMode
     // Blocks are found by RIP, so where CS has a base it is part of the key.
     cpu.pointee.engine.blockKey = mode.rawValue | (mode.contains(.flat) ? 0 : cpu.pointee.segments.1.base &<< 32)
+    // Single instructions are the outer loop's business.
+    if mode.contains(.stepping) { cpu.pointee.engine.stopReason |= StopReason.serialize }
   }
 
   /// The mode that code at CS:RIP is decoded under.

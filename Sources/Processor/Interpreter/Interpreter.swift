@@ -125,7 +125,8 @@ public final class Interpreter: ExecutionEngine {
     remaining -= spent
     cpu.pointee.instructionCount &+= UInt64(spent)
     guard cpu.pointee.engine.stopReason & StopReason.fault != 0 else {
-      if isStepping { processor.endStep() }
+      // An attention may have kept the instruction from running.
+      if isStepping, spent > 0 { processor.endStep() }
       return
     }
     processor.deliver(processor.fault)

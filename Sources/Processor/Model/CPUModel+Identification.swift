@@ -46,7 +46,7 @@ extension CPUModel {
     case 0xd: return extendedStateLeaf(subleaf, state)
     case 0x15: return clockLeaf
     case 0x16:
-      let megahertz = UInt32(clamping: (timeStampFrequency + 500_000) / 1_000_000)
+      let megahertz = UInt32(clamping: timeStampFrequency / 1_000_000 + (timeStampFrequency % 1_000_000) / 500_000)
       return CPUIdentification(eax: megahertz, ebx: megahertz, ecx: 100)
     default: return CPUIdentification()
     }
@@ -194,7 +194,7 @@ extension CPUModel {
     case 0x8000_0007: return CPUIdentification(edx: features[.extended7EDX])
     case 0x8000_0008:
       let linear: UInt32 = features.contains(.la57) ? 57 : 48
-      let cores = vendor == .amd ? (min(processorCount, 256) - 1) | coreBits << 12 : 0
+      let cores = vendor == .amd ? (max(1, min(processorCount, 256)) - 1) | coreBits << 12 : 0
       return CPUIdentification(
         eax: UInt32(truncatingIfNeeded: physicalAddressBits) | linear << 8, ebx: features[.extended8EBX], ecx: cores)
     case 0x8000_001d where vendor == .amd: return cacheLeaf(subleaf)

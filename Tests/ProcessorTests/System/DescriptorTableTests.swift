@@ -106,7 +106,8 @@ struct DescriptorTableTests {
             let isVisible = type & 0x1c == 0x1c || (dpl >= ring && dpl >= rpl)
             let systems: [UInt8] = mode == .long64 ? [2, 9, 11, 12] : [1, 2, 3, 4, 5, 9, 11, 12]
             let hasRights = isVisible && (type & 0x10 != 0 || systems.contains(type))
-            let hasLimit = isVisible && (type & 0x10 != 0 || systems.filter { ![4, 5, 12].contains($0) }.contains(type))
+            let hasLimit =
+              isVisible && (type & 0x10 != 0 || systems.filter { ![4, 5, 12].contains($0) }.contains(type))
             func zf() -> Bool { test.cpu.pointee.rflags & RFLAGS.zf != 0 }
             test.cpu.pointee.gpr.0 = 0x77
             #expect(test.execute(0x0f, 0x02, 0xc1) == nil && zf() == hasRights, "LAR \(access)")

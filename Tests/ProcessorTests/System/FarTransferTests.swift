@@ -121,8 +121,10 @@ struct FarTransferTests {
       (0xec, 0, 0x800, 0, .generalProtection(0x800), .generalProtection(0x800)),
       (0xec, 0, code3, 0, .generalProtection(UInt32(code3)), .generalProtection(UInt32(code3))),
       (0xec, 0, UInt16(Entry.conforming32 * 8), 3, nil, nil),
-      (0xec, 0, UInt16(Entry.data32 * 8), 0, .generalProtection(UInt32(Entry.data32 * 8)),
-        .generalProtection(UInt32(Entry.data32 * 8))),
+      (
+        0xec, 0, UInt16(Entry.data32 * 8), 0, .generalProtection(UInt32(Entry.data32 * 8)),
+        .generalProtection(UInt32(Entry.data32 * 8))
+      ),
       (0xee, 0, code0, 0, .generalProtection(gate), .generalProtection(gate)),
     ]
     for (number, entry) in cases.enumerated() {

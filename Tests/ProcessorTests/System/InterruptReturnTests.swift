@@ -80,7 +80,8 @@ struct InterruptReturnTests {
       ([bad, code0, 2, 4, data0], .generalProtection()),
       // Conforming code keeps the ring; compatibility mode needs a real stack.
       ([1, UInt64(Entry.conforming64 * 8), 2, 4, data0], nil),
-      ([1, UInt64(Entry.code32 * 8), 2, 4, data0], nil), ([1, UInt64(Entry.code32 * 8), 2, 4, 0], .generalProtection()),
+      ([1, UInt64(Entry.code32 * 8), 2, 4, data0], nil),
+      ([1, UInt64(Entry.code32 * 8), 2, 4, 0], .generalProtection()),
     ]
     for (number, entry) in cases.enumerated() {
       let test = TestProcessor(.long64)

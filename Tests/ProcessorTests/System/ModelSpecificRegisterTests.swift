@@ -79,7 +79,8 @@ struct ModelSpecificRegisterTests {
       let test = TestProcessor(.long64)
       #expect(Self.read(test, index) == nil)
       #expect(test.processor.pendingExits.next() == .msrRead(index: index))
-      test.processor.replay.append(ExitCompletion(data: 0x55_0000_0066, isValid: 1, isRefused: 0, reserved: (0, 0, 0, 0, 0, 0)))
+      test.processor.replay.append(
+        ExitCompletion(data: 0x55_0000_0066, isValid: 1, isRefused: 0, reserved: (0, 0, 0, 0, 0, 0)))
       #expect(Self.read(test, index) == 0x55_0000_0066)
       #expect(Self.write(test, index, 0x77) == .exit)
       #expect(test.processor.pendingExits.next() == .msrWrite(index: index, value: 0x77))

@@ -142,11 +142,14 @@ struct PagingTests {
             let entries = Self.prepare(test, paging, upper: upper, leaf: leaf)
             Self.apply(test, paging, controls, cpl: isUser && rights == .current ? 3 : 0)
             let want = Self.expected(
-              paging, upper: upper, leaf: leaf, controls, kind, isUser: isUser, isImplicit: rights == .implicitSupervisor)
+              paging, upper: upper, leaf: leaf, controls, kind, isUser: isUser,
+              isImplicit: rights == .implicitSupervisor)
             let got = Self.outcome(test, kind, rights)
             cases += 1
             if got != want {
-              wrong.append("\(upper) \(leaf) \(controls) \(kind) \(rights): \(String(describing: got)), not \(String(describing: want))")
+              wrong.append(
+                "\(upper) \(leaf) \(controls) \(kind) \(rights): \(String(describing: got)), not \(String(describing: want))"
+              )
             } else if want == nil {
               wrong += Self.marks(test, paging, entries, kind)
             }

@@ -9,7 +9,9 @@ import X86
 struct PendingEventTests {
   typealias Layout = TestProcessor.Layout
 
-  static func prepare(interrupt: UInt8? = nil, nmi: Bool = false, debug: UInt32 = 0, masked: Bool = false) -> TestProcessor {
+  static func prepare(interrupt: UInt8? = nil, nmi: Bool = false, debug: UInt32 = 0, masked: Bool = false)
+    -> TestProcessor
+  {
     let test = TestProcessor(.long64)
     if let interrupt {
       test.cpu.pointee.interruptPending = 1

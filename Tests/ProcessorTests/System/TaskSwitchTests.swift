@@ -15,7 +15,8 @@ struct TaskSwitchTests {
     let base = Layout.otherTSS
     test.setDescriptor(
       Entry.otherTask,
-      TestProcessor.segment(base: base, limit: is16 ? 0x2b : 0x67, access: 0x80 | (is16 ? 1 : 9) | (isBusy ? 2 : 0), flags: 0))
+      TestProcessor.segment(
+        base: base, limit: is16 ? 0x2b : 0x67, access: 0x80 | (is16 ? 1 : 9) | (isBusy ? 2 : 0), flags: 0))
     let data = UInt16(Entry.data32 * 8)
     let code = UInt16(Entry.code32 * 8)
     if is16 {

@@ -97,7 +97,8 @@ final class TestProcessor {
 
   /// A gate as its lower 8 bytes have it.
   static func gate(_ selector: UInt16, _ offset: UInt64, access: UInt8, count: UInt8 = 0) -> UInt64 {
-    offset & 0xffff | UInt64(selector) << 16 | UInt64(count) << 32 | UInt64(access) << 40 | (offset >> 16 & 0xffff) << 48
+    offset & 0xffff | UInt64(selector) << 16 | UInt64(count) << 32 | UInt64(access) << 40 | (offset >> 16 & 0xffff)
+      << 48
   }
 
   /// An IDT entry of the current mode.

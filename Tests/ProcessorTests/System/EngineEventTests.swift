@@ -1,0 +1,160 @@
+import CHost
+import Foundation
+import Machine
+import Testing
+import X86
+
+@testable import Processor
+
+/// Events through the whole engine: small programs in 64-bit mode, with handlers of their own.
+struct EngineEventTests {
+  typealias Layout = TestProcessor.Layout
+
+  /// A machine that runs `code` at CPL `ring`, with `handlers` at their vectors' gates.
+  static func prepare(_ code: [UInt8], ring: Int = 0, handlers: [Int: [UInt8]]) -> (TestProcessor, Interpreter) {
+    let test = TestProcessor(.long64, ring: ring)
+    for (index, byte) in code.enumerated() { test.store(byte, Layout.code + UInt64(index)) }
+    for (vector, handler) in handlers {
+      let address = 0x5_0000 + UInt64(vector) * 0x40
+      for (index, byte) in handler.enumerated() { test.store(byte, address + UInt64(index)) }
+      test.setGate(vector, TestProcessor.selector(TestProcessor.Entry.code64), address, access: 0xee)
+    }
+    return (test, Interpreter(memory: test.memory, model: CPUModel()))
+  }
+
+  /// INC RBX and IRETQ.
+  static let counting: [UInt8] = [0x48, 0xff, 0xc3, 0x48, 0xcf]
+  static let nop: UInt8 = 0x90
+  static let hlt: UInt8 = 0xf4
+
+  static func run(_ test: TestProcessor, _ engine: Interpreter, budget: UInt64 = 100_000) throws -> VMExit {
+    try engine.run(&test.cpu.pointee, budget: budget)
+  }
+
+  @Test func singleSteps() throws {
+    // PUSHFQ; OR DWORD [RSP], 100H; POPFQ; five NOPs; PUSHFQ; AND DWORD [RSP], ~100H; POPFQ; HLT.
+    let code: [UInt8] =
+      [0x9c, 0x81, 0x0c, 0x24, 0, 1, 0, 0, 0x9d] + [UInt8](repeating: Self.nop, count: 5)
+      + [0x9c, 0x81, 0x24, 0x24, 0xff, 0xfe, 0xff, 0xff, 0x9d, Self.hlt]
+    let (test, engine) = Self.prepare(code, handlers: [1: Self.counting])
+    #expect(try Self.run(test, engine) == .halt)
+    #expect(test.cpu.pointee.gpr.3 == 8, "traps behind the NOPs, PUSHFQ, AND and POPFQ")
+    #expect(test.cpu.pointee.dr6 == DebugStatus.fixed | 0x4000)
+  }
+
+  @Test func breakpoints() throws {
+    // MOV [data], EAX twice, a NOP with a breakpoint on it, HLT. The handler sets RF in the image.
+    let store: [UInt8] = [0x89, 0x04, 0x25, 0, 0, 6, 0]
+    let code = store + store + [Self.nop, Self.hlt]
+    let handler: [UInt8] = [0x48, 0xff, 0xc3, 0x81, 0x4c, 0x24, 0x10, 0, 0, 1, 0, 0x48, 0xcf]
+    let (test, engine) = Self.prepare(code, handlers: [1: handler])
+    test.cpu.pointee.dr.0 = Layout.data
+    test.cpu.pointee.dr.3 = Layout.code + 14
+    test.cpu.pointee.dr7 = 0x400 | 1 << 16 | 3 << 18 | 2 | 1 << 6
+    #expect(try Self.run(test, engine) == .halt)
+    #expect(test.cpu.pointee.gpr.3 == 3)
+  }
+
+  @Test func haltsAndInterrupts() throws {
+    // STI; HLT; CLI; HLT.
+    let (test, engine) = Self.prepare([0xfb, Self.hlt, 0xfa, Self.hlt], handlers: [0x30: Self.counting])
+    #expect(try Self.run(test, engine) == .halt && test.cpu.pointee.rip == Layout.code + 2)
+    test.cpu.pointee.wantsInterruptWindow = 1
+    #expect(try Self.run(test, engine) == .interruptWindow)
+    test.cpu.pointee.interruptPending = 1
+    test.cpu.pointee.interruptVector = 0x30
+    #expect(try Self.run(test, engine) == .halt)
+    #expect(test.cpu.pointee.gpr.3 == 1 && test.cpu.pointee.rip == Layout.code + 4)
+  }
+
+  /// The instruction behind STI runs before an interrupt that waits already.
+  @Test func shadow() throws {
+    let (test, engine) = Self.prepare(
+      [0xfb, 0x48, 0xff, 0xc1, 0x48, 0xff, 0xc1, Self.hlt],
+      handlers: [0x30: [0x48, 0x89, 0xcb, 0x48, 0xcf]])
+    test.cpu.pointee.interruptPending = 1
+    test.cpu.pointee.interruptVector = 0x30
+    test.cpu.pointee.gpr.1 = 0
+    #expect(try Self.run(test, engine) == .halt)
+    #expect(test.cpu.pointee.gpr.3 == 1, "RCX as the handler saw it")
+  }
+
+  @Test func faultsAreRestarted() throws {
+    // MOV EAX, [300000H]: the handler maps the page (2 MiB at 200000H onto 0) and returns.
+    let code: [UInt8] = [0x8b, 0x04, 0x25, 0, 0, 0x30, 0, Self.hlt]
+    // MOV QWORD [page directory + 8], 87H; ADD RSP, 8; IRETQ.
+    let handler: [UInt8] =
+      [0x48, 0xc7, 0x04, 0x25, 0x08, 0x20, 0x02, 0x00, 0x87, 0, 0, 0, 0x48, 0x83, 0xc4, 8, 0x48, 0xcf]
+    let (test, engine) = Self.prepare(code, handlers: [14: handler])
+    test.store(0x1234_5678 as UInt32, 0x10_0000)
+    #expect(try Self.run(test, engine) == .halt)
+    #expect(test.cpu.pointee.gpr.0 == 0x1234_5678 && test.cpu.pointee.cr2 == 0x30_0000)
+  }
+
+  @Test func tripleFault() throws {
+    let (test, engine) = Self.prepare([0x0f, 0x0b], handlers: [:])
+    test.cpu.pointee.idtr.limit = 0
+    #expect(try Self.run(test, engine) == .shutdown)
+    #expect(test.cpu.pointee.rip == Layout.code)
+    #expect(try Self.run(test, engine) == .shutdown)
+  }
+
+  /// Real-mode code at the same offset of two segments.
+  @Test func segmentsWithBases() throws {
+    let test = TestProcessor(.real)
+    let engine = Interpreter(memory: test.memory, model: CPUModel())
+    // INC BX; JMP 2000H:4000H. There: INC CX; HLT.
+    for (index, byte) in ([0x43, 0xea, 0x00, 0x40, 0x00, 0x01] as [UInt8]).enumerated() {
+      test.store(byte, Layout.code + UInt64(index))
+    }
+    for (index, byte) in ([0x41, Self.hlt] as [UInt8]).enumerated() {
+      test.store(byte, 0x1000 + 0x4000 + UInt64(index))
+    }
+    #expect(try Self.run(test, engine) == .halt)
+    #expect(test.cpu.pointee.gpr.3 == 1 && test.cpu.pointee.gpr.1 == 1)
+  }
+
+  /// What the hot transfers cost; printed on request (RINGSIDE_BENCH).
+  @Test(.enabled(if: ProcessInfo.processInfo.environment["RINGSIDE_BENCH"] != nil))
+  func costs() throws {
+    let rounds: UInt64 = 1_000_000
+    func time(_ name: String, _ code: [UInt8], ring: Int = 3, handlers: [Int: [UInt8]] = [:], perRound: Double = 1)
+      throws
+    {
+      let (test, engine) = Self.prepare(code, ring: ring, handlers: handlers)
+      test.cpu.pointee.efer |= EFER.sce
+      test.cpu.pointee.cr4 |= CR4.smap | CR4.fsgsbase
+      // The memory's user bit stays; SMAP would hold the handlers back.
+      test.cpu.pointee.cr4 &= ~CR4.smap
+      test.cpu.pointee.star = 0x0040_0050 << 32
+      test.cpu.pointee.lstar = 0x5_f000
+      for (index, byte) in ([0x48, 0x0f, 0x07] as [UInt8]).enumerated() { test.store(byte, 0x5_f000 + UInt64(index)) }
+      test.cpu.pointee.gpr.6 = 0x30_0000
+      test.cpu.pointee.gpr.5 = rounds
+      let start = ContinuousClock.now
+      let exit = try Self.run(test, engine, budget: rounds * 1000)
+      let elapsed = ContinuousClock.now - start
+      let nanoseconds = Double(elapsed.components.attoseconds) / 1e9 + Double(elapsed.components.seconds) * 1e9
+      print("\(name): \(Int(nanoseconds / Double(rounds) / perRound)) ns (\(exit))")
+    }
+    // DEC RBP; JNZ back; HLT is #GP in ring 3, whose handler halts.
+    func loop(_ body: [UInt8]) -> [UInt8] {
+      body + [0x48, 0xff, 0xcd, 0x75, UInt8(truncatingIfNeeded: -(body.count + 5)), Self.hlt]
+    }
+    let end: [Int: [UInt8]] = [13: [Self.hlt]]
+    try time("empty loop", loop([]), handlers: end)
+    try time("SYSCALL and SYSRET", loop([0x0f, 0x05]), handlers: end)
+    try time("INT 80H and IRETQ", loop([0xcd, 0x80]), handlers: end.merging([0x80: [0x48, 0xcf]]) { $1 })
+    // ADD QWORD [RSP + 8], 3 skips the load that faults.
+    let skip: [UInt8] = [0x48, 0x83, 0xc4, 8, 0x48, 0x83, 0x04, 0x24, 2, 0x48, 0xcf]
+    try time("#PF and IRETQ", loop([0x8b, 0x06]), handlers: end.merging([14: skip]) { $1 })
+    try time("CLI and STI", loop([0xfa, 0xfb]), ring: 0)
+    try time("PUSHFQ and POPFQ", loop([0x9c, 0x9d]), ring: 0)
+    try time("STAC and CLAC", loop([0x0f, 0x01, 0xcb, 0x0f, 0x01, 0xca]), ring: 0)
+    try time("SWAPGS", loop([0x0f, 0x01, 0xf8]), ring: 0)
+    try time("RDMSR of LSTAR", loop([0xb9, 0x82, 0, 0, 0xc0, 0x0f, 0x32]), ring: 0)
+    try time("MOV CR3", loop([0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8]), ring: 0)
+    try time("INVLPG", loop([0x0f, 0x01, 0x3e]), ring: 0)
+    try time("CPUID", loop([0x31, 0xc0, 0x0f, 0xa2]), handlers: end)
+  }
+}
