@@ -35,6 +35,16 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "Processor", dependencies: ["CHost", "CZydis", "Host", "Machine", "Memory", "X86"], swiftSettings: hot),
+    // The silicon oracle: a fenced process that runs instructions on the host's own processor, and its test.
+    .target(
+      name: "CSilicon", path: "Tests/CSilicon",
+      cSettings: [.unsafeFlags(["-Wall", "-Werror", "-O2", "-fno-stack-protector", "-mfsgsbase"])]),
+    .executableTarget(
+      name: "SiliconRunner", dependencies: ["CSilicon"], path: "Tests/SiliconRunner", swiftSettings: strict),
+    .testTarget(
+      name: "SiliconTests",
+      dependencies: ["CHost", "CSilicon", "CZydis", "Host", "Machine", "Memory", "Processor", "SiliconRunner", "X86"],
+      swiftSettings: strict),
     .target(
       name: "Devices", dependencies: ["Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
       swiftSettings: strict),

@@ -74,7 +74,7 @@ static inline void nativeX87RestoreImage(const void *_Nonnull image) {
   __asm__ volatile("frstor (%0)" : : "r"(image) : "memory");
 }
 /// What any MMX instruction does to the x87 unit besides its result: TOP is 0 and all registers are in use.
-static inline void nativeX87EnterMMX(void) { __asm__ volatile("por %mm0, %mm0"); }
+static inline void nativeX87EnterMMX(void) { __asm__ volatile("movd %%mm0, %%eax" : : : "eax"); }
 
 typedef struct HostCPUID {
   uint32_t eax, ebx, ecx, edx;

@@ -52,6 +52,14 @@ extension SoftwareProcessor {
       segment: Int(op.pointee.segmentRegister), offset: effectiveAddress(op), count: count, for: access)
   }
 
+  /// #GP(0) unless the memory operand is aligned to `alignment` bytes, a power of two. Vector instructions look at
+  /// this before the segment's limit, so it is #GP through SS too.
+  func checkAlignment(_ op: Op, to alignment: Int) throws(GuestFault) {
+    let number = Int(op.pointee.segmentRegister)
+    let base = isLongMode64 && number < SegmentRegister.fs.rawValue ? 0 : segment(number).base
+    guard (base &+ effectiveAddress(op)) & UInt64(alignment - 1) == 0 else { throw .generalProtection() }
+  }
+
   /// First operand, register or memory, read only.
   func firstOperand<T: FixedWidthInteger & BitwiseCopyable>(_ op: Op, as type: T.Type) throws(GuestFault) -> T {
     guard op.pointee.flags & OperationFlags.memoryFirst.rawValue != 0 else {

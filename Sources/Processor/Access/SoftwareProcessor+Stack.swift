@@ -30,6 +30,12 @@ extension SoftwareProcessor {
     stackPointer = pointer
   }
 
+  /// Faults as a push of `size` bytes would, without pushing.
+  func checkPush(size: Int) throws(GuestFault) {
+    let pointer = truncateToStack(stackPointer &- UInt64(size))
+    try checkWritable(linearAddress(segment: 2, offset: pointer, count: size, for: .write), count: size)
+  }
+
   /// Pops `size` bytes (2, 4 or 8).
   func pop(size: Int) throws(GuestFault) -> UInt64 {
     let value = try peekStack(0, size: size)

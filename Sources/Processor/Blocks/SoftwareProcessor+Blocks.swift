@@ -43,6 +43,10 @@ extension SoftwareProcessor {
   private func build(
     _ start: UInt64, _ physical: GuestPhysicalAddress, _ mode: CodeMode
   ) throws(GuestFault) -> UnsafeMutablePointer<CodeBlock> {
+    // Collections that grow compute with floating point: neither may the guest's MXCSR trap there, nor collect flags.
+    let control = nativeMXCSR()
+    nativeSetMXCSR(XSaveArea.initialMXCSR)
+    defer { nativeSetMXCSR(control) }
     let longest = mode.contains(.stepping) ? 1 : Self.longestBlock
     blocks.makeRoom(for: longest + 1)
     if native.isNearlyFull { blocks.removeAll() }

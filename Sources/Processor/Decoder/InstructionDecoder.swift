@@ -197,9 +197,9 @@ final class InstructionDecoder {
       // ENTER's first operand stays in `immediate`.
       if op.flags & OperationFlags.immediateFirst.rawValue != 0 {
         op.detail = UInt16(truncatingIfNeeded: value)
-      } else {
-        op.immediate = value
+        return
       }
+      op.immediate = value
     default:
       op.flags |= OperationFlags.immediateThird.rawValue
       op.immediate = value
@@ -225,20 +225,32 @@ final class InstructionDecoder {
     op.segmentRegister = segment
   }
 
+  /// Base register and displacement of a memory operand. SIB's base 5 under mod 0 means a displacement and no base,
+  /// whatever REX.B says; Zydis 4.0 sees R13D there when addresses have 32 bits.
+  func place(
+    of operand: UnsafePointer<ZydisDecodedOperand>
+  ) -> (base: ZydisRegister, displacement: Int64) {
+    let raw = instruction.pointee.raw
+    let hasNoBase = raw.sib.offset != 0 && raw.sib.base == 5 && raw.modrm.mod == 0
+    return hasNoBase
+      ? (ZYDIS_REGISTER_NONE, raw.disp.value) : (operand.pointee.mem.base, operand.pointee.mem.disp.value)
+  }
+
   private func setMemory(_ op: inout Operation, _ operand: UnsafePointer<ZydisDecodedOperand>, _ index: Int) {
     op.flags |= (index == 0 ? OperationFlags.memoryFirst : OperationFlags.memorySource).rawValue
     let memory = operand.pointee.mem
+    let place = place(of: operand)
     let segment = RegisterNumbers.number(of: memory.segment)
     if segment < 6 { op.segmentRegister = segment }
-    op.base = RegisterNumbers.number(of: memory.base)
+    op.base = RegisterNumbers.number(of: place.base)
     op.index = RegisterNumbers.number(of: memory.index)
     op.scale = UInt8(truncatingIfNeeded: max(1, memory.scale).trailingZeroBitCount)
-    op.displacement = Int32(truncatingIfNeeded: memory.disp.value)
+    op.displacement = Int32(truncatingIfNeeded: place.displacement)
     if op.base == Operation.instructionPointer {
       op.displacement = op.displacement &+ Int32(op.offset) &+ Int32(op.length)
-    } else if memory.disp.value != Int64(op.displacement), instruction.pointee.address_width == 64 {
+    } else if place.displacement != Int64(op.displacement), instruction.pointee.address_width == 64 {
       // A 64-bit absolute address (MOV with moffs).
-      op.immediate = UInt64(bitPattern: memory.disp.value)
+      op.immediate = UInt64(bitPattern: place.displacement)
       op.flags |= OperationFlags.absoluteAddress.rawValue
     }
     if op.segmentRegister == SegmentRegister.fs.rawValue || op.segmentRegister == SegmentRegister.gs.rawValue {

@@ -91,7 +91,7 @@ enum BranchHandlers {
   ) {
     let pointer = cpu.pointee.gpr.4 &- 8
     let found = Chain.writable(cpu, pointer, 8)
-    guard found.isHit else {
+    guard found.isHit, Chain.isUserOrKernelHalf(target) else {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
     found.host.storeBytes(

@@ -1,5 +1,6 @@
 import CHost
 import CZydis
+import X86
 
 /// Which instructions have a chain handler, by mnemonic and shape. Nil: the semantic function does it.
 enum HandlerSelection {
@@ -10,9 +11,11 @@ enum HandlerSelection {
     return handlers?(op, shape, mode)
   }
 
-  /// FS and GS have bases only in 64-bit mode; elsewhere their limits must be checked.
+  /// FS and GS have bases only in 64-bit mode; elsewhere their limits must be checked, and CS's type.
   private static func addressesFlatly(_ op: Operation, _ mode: CodeMode) -> Bool {
-    mode.contains(.code64) || (mode.contains(.flat) && op.segment == Operation.absent)
+    mode.contains(.code64)
+      || (mode.contains(.flat) && op.segment == Operation.absent
+        && op.segmentRegister != SegmentRegister.cs.rawValue)
   }
 
   private typealias Choice = @Sendable (Operation, OperandShape, CodeMode) -> OperationHandler?

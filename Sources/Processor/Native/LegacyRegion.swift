@@ -39,7 +39,11 @@ extension SoftwareProcessor {
   func setX87(from image: UnsafeRawPointer, isWide: Bool) {
     forgetX87()
     let head = image.loadUnaligned(as: UInt64.self)
-    stateArea.storeBytes(of: head & 0x0000_00ff_ffff_ffff, as: UInt64.self)
+    // Of the control word's reserved bits 6 is always set and the others never. The status word's ES and B follow from its
+    // exceptions and the masks.
+    let isPending = head >> 16 & ~head & 0x3f != 0
+    stateArea.storeBytes(
+      of: head & 0x0000_00ff_7f7f_1f3f | 0x40 | (isPending ? 0x8080_0000 : 0), as: UInt64.self)
     cpu.pointee.fpuOpcode = UInt16(truncatingIfNeeded: head >> 48) & 0x7ff
     let code = image.loadUnaligned(fromByteOffset: XSaveArea.instructionPointer, as: UInt64.self)
     let data = image.loadUnaligned(fromByteOffset: XSaveArea.dataPointer, as: UInt64.self)

@@ -215,7 +215,9 @@ struct NativeForm {
     }
     guard isVEX, raw.vex.W != 0 else { return false }
     switch (raw.vex.m_mmmm, instruction.pointee.opcode) {
-    case (1, 0x2a), (1, 0x2c), (1, 0x2d), (1, 0x6e), (3, 0x14...0x17), (3, 0x20), (3, 0x22): return false
+    case (1, 0x2a), (1, 0x2c), (1, 0x2d), (1, 0x6e), (3, 0x14...0x17), (3, 0x20), (3, 0x22),
+      (3, 0x60...0x61):
+      return false
     case (1, 0x7e): return raw.vex.pp != 1
     default: return true
     }

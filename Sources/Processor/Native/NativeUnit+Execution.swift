@@ -5,7 +5,7 @@ import X86
 extension NativeUnit {
   /// Runs the instruction's core on a copy of its memory operand.
   ///
-  /// Checks come in the order of the manual (SDM vol. 3A, 6.9): pending x87 exceptions, the segment, alignment, paging;
+  /// Checks come in the order of the manual (SDM vol. 3A, 6.9): pending x87 exceptions, alignment, the segment, paging;
   /// SIMD exceptions of the operation itself last. A destination in memory is known to be writable before the
   /// instruction changes anything.
   static func execute(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
@@ -20,8 +20,8 @@ extension NativeUnit {
     var address: UInt64 = 0
     if size > 0 {
       let access: AccessKind = traits.contains(.writesMemory) ? .write : .read
+      if traits.contains(.isAligned) { try processor.checkAlignment(op, to: size) }
       address = try processor.operandAddress(op, count: size, for: access)
-      if traits.contains(.isAligned), address & UInt64(size - 1) != 0 { throw .generalProtection() }
       if access == .write {
         try processor.checkWritable(address, count: size)
       } else {

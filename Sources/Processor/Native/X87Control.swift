@@ -26,6 +26,8 @@ enum X87Control {
   }
 
   static func initialize(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
+    // The data registers keep what they hold.
+    processor.takeX87()
     nativeX87Initialize()
     processor.cpu.pointee.engine.x87Residence = X87Residence.host.rawValue
     processor.setPointers(X87Environment())

@@ -54,9 +54,8 @@ enum XSaveInstructions {
   private static func address(
     _ processor: SoftwareProcessor, _ op: Op, count: Int, for access: AccessKind
   ) throws(GuestFault) -> UInt64 {
-    let address = try processor.operandAddress(op, count: count, for: access)
-    guard address & 63 == 0 else { throw .generalProtection() }
-    return address
+    try processor.checkAlignment(op, to: 64)
+    return try processor.operandAddress(op, count: count, for: access)
   }
 
   /// Where PKRU is in an area that holds `components`.

@@ -128,8 +128,8 @@ enum Atomics {
   static func compareExchange16(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     let expected = Wide(low: processor.gpr(0), high: processor.gpr(2))
     let desired = Wide(low: processor.gpr(3), high: processor.gpr(1))
+    try processor.checkAlignment(op, to: 16)
     let address = try processor.operandAddress(op, count: 16, for: .write)
-    guard address & 15 == 0 else { throw .generalProtection() }
     let old = try exchange(processor, address, expected, desired)
     if old != expected {
       processor.setGPR(0, old.low)

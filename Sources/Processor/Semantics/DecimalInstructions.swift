@@ -18,17 +18,19 @@ enum DecimalInstructions {
 
   static func adjustAfterAddition(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     let old = processor.register(accumulator, as: UInt8.self)
-    let (low, highDigit) = adjustments(processor, old)
-    setDecimal(processor, old &+ (low ? 6 : 0) &+ (highDigit ? 0x60 : 0), low, highDigit)
+    let (low, high) = adjustments(processor, old)
+    let adjustment: UInt8 = (low ? 6 : 0) + (high ? 0x60 : 0)
+    setDecimal(processor, old &+ adjustment, ArithmeticFlags.sum(old, adjustment), low, high)
     return .next
   }
 
   static func adjustAfterSubtraction(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     let old = processor.register(accumulator, as: UInt8.self)
-    let (low, highDigit) = adjustments(processor, old)
+    let (low, high) = adjustments(processor, old)
+    let adjustment: UInt8 = (low ? 6 : 0) + (high ? 0x60 : 0)
     // The borrow of the low digit's adjustment counts too.
-    let carry = highDigit || (low && old < 6)
-    setDecimal(processor, old &- (low ? 6 : 0) &- (highDigit ? 0x60 : 0), low, carry)
+    let carry = high || (low && old < 6)
+    setDecimal(processor, old &- adjustment, ArithmeticFlags.difference(old, adjustment), low, carry)
     return .next
   }
 
@@ -37,35 +39,40 @@ enum DecimalInstructions {
     (value & 15 > 9 || processor.flag(RFLAGS.af), value > 0x99 || processor.flag(RFLAGS.cf))
   }
 
-  /// OF, undefined, is cleared.
-  private static func setDecimal(_ processor: SoftwareProcessor, _ value: UInt8, _ adjust: Bool, _ carry: Bool) {
+  /// OF, undefined, is that of the addition or subtraction, of which `flags` are.
+  private static func setDecimal(
+    _ processor: SoftwareProcessor, _ value: UInt8, _ flags: UInt64, _ adjust: Bool, _ carry: Bool
+  ) {
     processor.setRegister(accumulator, value)
     processor.setFlags(
       RFLAGS.arithmetic,
-      ArithmeticFlags.result(value) | (adjust ? RFLAGS.af : 0) | (carry ? RFLAGS.cf : 0))
+      flags & ~(RFLAGS.af | RFLAGS.cf) | (adjust ? RFLAGS.af : 0) | (carry ? RFLAGS.cf : 0))
   }
 
   static func unpackAfterAddition(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     let old = processor.register(accumulator, as: UInt16.self)
     let adjusts = old & 15 > 9 || processor.flag(RFLAGS.af)
-    setUnpacked(processor, adjusts ? old &+ 0x106 : old, adjusts)
+    let flags = ArithmeticFlags.sum(old, adjusts ? 0x106 : 0)
+    setUnpacked(processor, adjusts ? old &+ 0x106 : old, flags, adjusts)
     return .next
   }
 
   static func unpackAfterSubtraction(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     let old = processor.register(accumulator, as: UInt16.self)
     let adjusts = old & 15 > 9 || processor.flag(RFLAGS.af)
-    setUnpacked(processor, adjusts ? old &- 0x106 : old, adjusts)
+    let flags = ArithmeticFlags.difference(old, adjusts ? 0x106 : 0)
+    setUnpacked(processor, adjusts ? old &- 0x106 : old, flags, adjusts)
     return .next
   }
 
-  /// OF, SF, ZF and PF, undefined, are those of AL.
-  private static func setUnpacked(_ processor: SoftwareProcessor, _ value: UInt16, _ adjusted: Bool) {
-    let result = value & 0xff0f
-    processor.setRegister(accumulator, result)
+  /// OF, SF, ZF and PF, undefined, are those of AX's adjustment before AL's upper digit is cleared.
+  private static func setUnpacked(
+    _ processor: SoftwareProcessor, _ value: UInt16, _ flags: UInt64, _ adjusted: Bool
+  ) {
+    processor.setRegister(accumulator, value & 0xff0f)
     processor.setFlags(
       RFLAGS.arithmetic,
-      ArithmeticFlags.result(UInt8(truncatingIfNeeded: result)) | (adjusted ? RFLAGS.af | RFLAGS.cf : 0))
+      flags & ~(RFLAGS.af | RFLAGS.cf) | (adjusted ? RFLAGS.af | RFLAGS.cf : 0))
   }
 
   static func unpackAfterMultiplication(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
@@ -80,9 +87,11 @@ enum DecimalInstructions {
 
   static func packBeforeDivision(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     let base = UInt8(truncatingIfNeeded: op.pointee.immediate)
-    let value = processor.register(accumulator, as: UInt8.self) &+ processor.register(high, as: UInt8.self) &* base
-    processor.setRegister(accumulator, UInt16(value))
-    processor.setFlags(RFLAGS.arithmetic, ArithmeticFlags.result(value))
+    let low = processor.register(accumulator, as: UInt8.self)
+    let tens = processor.register(high, as: UInt8.self) &* base
+    processor.setRegister(accumulator, UInt16(low &+ tens))
+    // AF, CF and OF, undefined, are those of the sum.
+    processor.setFlags(RFLAGS.arithmetic, ArithmeticFlags.sum(low, tens))
     return .next
   }
 }

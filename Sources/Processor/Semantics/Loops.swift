@@ -27,7 +27,7 @@ enum Loops {
 
   static func jumpIfZero(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     guard processor.gpr(1) & op.pointee.addressMask == 0 else { return .next }
-    processor.cpu.pointee.rip = try target(processor, op)
+    processor.cpu.pointee.rip = try processor.checkedTarget(processor.nearTarget(op))
     return .branch
   }
 
@@ -37,27 +37,10 @@ enum Loops {
     let mask = op.pointee.addressMask
     let count = (processor.gpr(1) &- 1) & mask
     let isTaken = count != 0 && condition
-    let target = isTaken ? try target(processor, op) : 0
+    let target = isTaken ? try processor.checkedTarget(processor.nearTarget(op)) : 0
     processor.setGPR(1, (mask == 0xffff ? processor.gpr(1) & ~mask : 0) | count)
     guard isTaken else { return .next }
     processor.cpu.pointee.rip = target
     return .branch
-  }
-
-  /// #GP(0) for a target outside the code segment, or not canonical.
-  private static func target(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> UInt64 {
-    let target = processor.cpu.pointee.rip &+ op.pointee.immediate
-    switch processor.codeSize {
-    case 8:
-      guard processor.isCanonical(target) else { throw .generalProtection() }
-      return target
-    case 4: return try checkedTarget(processor, target & 0xffff_ffff)
-    default: return try checkedTarget(processor, target & 0xffff)
-    }
-  }
-
-  private static func checkedTarget(_ processor: SoftwareProcessor, _ target: UInt64) throws(GuestFault) -> UInt64 {
-    guard target <= UInt64(processor.segment(.cs).limit) else { throw .generalProtection() }
-    return target
   }
 }

@@ -11,8 +11,10 @@ enum NearBranches {
         return .branch
       },
       InstructionRow(ZYDIS_MNEMONIC_CALL, .endsBlock) { (processor, op) throws(GuestFault) in
-        let target = try processor.checkedTarget(processor.nearTarget(op))
+        let target = try processor.nearTarget(op)
         let size = Int(op.pointee.size)
+        try processor.checkPush(size: size)
+        _ = try processor.checkedTarget(target)
         try processor.push(processor.truncateToCode(processor.nextAddress(after: op)), size: size)
         processor.cpu.pointee.rip = target
         return .branch

@@ -88,10 +88,11 @@ enum PortInstructions {
   private static func inputString<T: Word>(_ processor: SoftwareProcessor, _ op: Op, as type: T.Type)
     throws(GuestFault) -> Flow
   {
-    if isFinished(processor, op) { return .next }
     let port = dx(processor)
     let size = MemoryLayout<T>.size
+    // Also where the count is zero.
     try processor.checkPort(port, size: size)
+    if isFinished(processor, op) { return .next }
     let address = try processor.linearAddress(
       segment: SegmentRegister.es.rawValue, offset: processor.gpr(7) & op.pointee.addressMask, count: size, for: .write)
     try processor.checkWritable(address, count: size)
@@ -104,10 +105,11 @@ enum PortInstructions {
   private static func outputString<T: Word>(_ processor: SoftwareProcessor, _ op: Op, as type: T.Type)
     throws(GuestFault) -> Flow
   {
-    if isFinished(processor, op) { return .next }
     let port = dx(processor)
     let size = MemoryLayout<T>.size
+    // Also where the count is zero.
     try processor.checkPort(port, size: size)
+    if isFinished(processor, op) { return .next }
     let address = try processor.linearAddress(
       segment: Int(op.pointee.segmentRegister), offset: processor.gpr(6) & op.pointee.addressMask, count: size,
       for: .read)

@@ -23,7 +23,8 @@ enum StackFrames {
     let level = op.pointee.detail & 31
     var pointer = processor.truncateToStack(processor.stackPointer &- step)
     try processor.storeStack(processor.gpr(frame), offset: pointer, size: size)
-    let newFrame = pointer
+    // All of ESP, also where the stack has 16 bits.
+    let newFrame = processor.stackSize == 2 ? processor.gpr(stack) & 0xffff_0000 | pointer : pointer
     if level > 0 {
       var outer = processor.truncateToStack(processor.gpr(frame))
       for _ in 1..<level {

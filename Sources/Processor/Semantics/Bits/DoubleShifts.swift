@@ -4,8 +4,9 @@ import X86
 
 /// SHLD and SHRD.
 ///
-/// AF is set. OF is as for a shift by one, whatever the count: whether the last step changed the sign. A 16-bit operand
-/// shifted by more than 16 is undefined; as on Zen 5 the source follows twice, and CF (and SHLD's OF) are cleared.
+/// AF is set. OF is as for a shift by one, whatever the count: whether the last step changed the sign (SHLD by 16:
+/// CF). A 16-bit operand shifted by more than 16 is undefined; as on Zen 5 the source follows twice, and CF (and SHLD's
+/// OF) are cleared.
 enum DoubleShifts {
   static let rows: [InstructionRow] = [
     InstructionRow(ZYDIS_MNEMONIC_SHLD, shiftLeft),
@@ -58,7 +59,7 @@ enum DoubleShifts {
       ? value << count | source >> (width &- count) : source << (count &- width) | source >> (2 &* width &- count)
     guard count <= width else { return (result, false, false) }
     let carry = value >> (width &- count) & 1 != 0
-    return (result, carry, carry != (result.leadingZeroBitCount == 0))
+    return (result, carry, carry != (count < width && result.leadingZeroBitCount == 0))
   }
 
   @inline(__always)

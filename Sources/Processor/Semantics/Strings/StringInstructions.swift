@@ -122,7 +122,7 @@ enum StringInstructions {
       setAddressRegister(counter, count, processor, op)
       if count == 0 || isEnd { return .next }
       if isStepping || cpu.pointee.engine.stopReason != 0 || !processor.replay.isEmpty || wantsAttention(cpu) {
-        cpu.pointee.rip = processor.address(of: op)
+        cpu.pointee.rip = processor.truncateToCode(processor.address(of: op))
         return .branchAndSerialize
       }
     }

@@ -1,0 +1,24 @@
+import CSilicon
+import Glibc
+import Testing
+
+@testable import Processor
+
+/// The silicon is the oracle: every user-mode instruction form that the interpreter claims does what the host's own
+/// processor does.
+///
+/// A few variables of the environment change a run: `SILICON_CASES` is the number of cases for each form, and
+/// `SILICON_SEED` makes them others. The first difference of each form is printed.
+@Suite(.serialized) struct SiliconTests {
+  @Test(arguments: [SiliconMode.long, .protected, .protected16])
+  func everyFormDoesWhatTheSiliconDoes(_ mode: SiliconMode) throws {
+    let oracle = try SiliconOracle(
+      mode: mode, model: CPUModel(vendor: .amd, level: .v3), seed: Self.setting("SILICON_SEED") ?? 1)
+    guard oracle.isAvailable else { return print("silicon: this host has no \(mode.name) code for programs") }
+    try oracle.run(casesPerForm: Int(Self.setting("SILICON_CASES") ?? 100))
+    print(oracle.summary)
+    #expect(oracle.failures.isEmpty)
+  }
+
+  private static func setting(_ name: String) -> UInt64? { getenv(name).flatMap { UInt64(String(cString: $0)) } }
+}
