@@ -58,7 +58,8 @@ extension GuestTests {
 
     private var hello: GuestAssembler {
       GuestAssembler { guest in
-        for byte in "Hello, 世界\n".utf8 { guest.out(port: GuestAssembler.serialPort, byte) }
+        guest.setUpSerialPort()
+        guest.print("Hello, 世界\n")
         guest.exit(0)
       }
     }
@@ -136,7 +137,7 @@ extension GuestTests {
     }
 
     /// The guest may end itself in any way that a guest can, or go on; the program must not come to harm.
-    @Test(arguments: Program.engines, 1...8 as ClosedRange<UInt32>)
+    @Test(arguments: Program.engines, 1...40 as ClosedRange<UInt32>)
     func randomWritesAnywhere(engine: String, seed: UInt32) throws {
       let kernel = try directory.file("guest.elf", containing: GuestImage.elf(GuestStorms.anything(seed: seed)))
       let process = try ChildProcess(

@@ -20,7 +20,7 @@ final class ChildProcess {
 
   /// Starts `arguments[0]`, a path, in `directory`, with this process's environment.
   init(_ arguments: [String], wiring: Wiring = .pipes, directory: String = Program.packageRoot) throws {
-    _ = Self.brokenPipesAreErrors
+    _ = Self.preparation
     let streams = try ChildStreams(wiring)
     // A session of its own in every case: what the test run's terminal sends stays away from the child, and a terminal
     // that it opens becomes its own.
@@ -56,8 +56,12 @@ final class ChildProcess {
     for descriptor in Set([input, outputSource, errorSource, terminal]) where descriptor >= 0 { close(descriptor) }
   }
 
-  /// Writing to a child that has ended is an error like others, not the end of the test run.
-  private static let brokenPipesAreErrors: Void = { _ = signal(SIGPIPE, SIG_IGN) }()
+  /// Writing to a child that has ended is an error like others, not the end of the test run; and a Swift program that
+  /// crashes prints its stack without asking anybody what to do next.
+  private static let preparation: Void = {
+    _ = signal(SIGPIPE, SIG_IGN)
+    setenv("SWIFT_BACKTRACE", "interactive=no,color=no", 0)
+  }()
 
   /// Types `bytes`, waiting for room and reading what the child says meanwhile. What a child that has ended does not
   /// take any more is dropped.
@@ -98,15 +102,16 @@ final class ChildProcess {
     return !sources.isEmpty
   }
 
-  /// Waits for the child to end and gathers the rest of its output. Nil: it has not ended by the limit.
-  func waitForEnd(within limit: Duration) -> Ending? {
+  /// Waits for the child to end and gathers the rest of its output, unless it is not to be read. Nil: it has not ended by
+  /// the limit.
+  func waitForEnd(within limit: Duration, isReading: Bool = true) -> Ending? {
     let deadline = ContinuousClock.now + limit
     while ending == nil, ContinuousClock.now < deadline {
       // A child may end while a descendant of its own holds its streams, or close its streams and go on.
-      if !pump(until: min(deadline, .now + .milliseconds(20))) { usleep(5000) }
+      if !isReading || !pump(until: min(deadline, .now + .milliseconds(20))) { usleep(5000) }
       reap(WNOHANG)
     }
-    while ending != nil, ContinuousClock.now < deadline, isReadable { pump(until: .now) }
+    while isReading, ending != nil, ContinuousClock.now < deadline, isReadable { pump(until: .now) }
     return ending
   }
 

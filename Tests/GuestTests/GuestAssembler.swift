@@ -85,7 +85,9 @@ struct GuestAssembler {
     emitAddress(of: label)
   }
 
-  mutating func mov(_ target: Register, _ source: Register) { emit(0x89, 0xc0 | source.rawValue << 3 | target.rawValue) }
+  mutating func mov(_ target: Register, _ source: Register) {
+    emit(0x89, 0xc0 | source.rawValue << 3 | target.rawValue)
+  }
 
   /// Stores AL, AX or EAX at [EDI].
   mutating func movToMemory(size: Int) { sized(0x88, size, suffix: [0x07]) }

@@ -73,6 +73,12 @@ final class GuestConsole {
     throw Silence(wanted: "the program's end", limit: limit, ending: nil, transcript, errors)
   }
 
+  /// Waits for the program's end without reading a byte.
+  func waitForEndUnread(within limit: Duration = commandLimit) throws -> Ending {
+    if let ending = process.waitForEnd(within: limit, isReading: false) { return ending }
+    throw Silence(wanted: "the program's end", limit: limit, ending: nil, transcript, errors)
+  }
+
   /// What was waited for did not come.
   struct Silence: Error, CustomStringConvertible {
     let description: String

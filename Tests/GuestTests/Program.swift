@@ -17,14 +17,14 @@ enum Program {
   static let kernel = guest + "/vmlinuz"
   static let initialRAMDisk = guest + "/initrd.gz"
 
-  /// Names of the engines that the program offers, as its help lists them: "… (values: interpret, translate)".
+  /// Names of the engines that the program offers, as its help lists them: "… (values: auto, interpret, …)".
   static let engines: [String] = {
     guard let help = try? run(["run", "--help"]).output, let option = help.range(of: "--engine"),
       let values = help.range(of: "(values: ", from: option.upperBound),
       let end = help[values.upperBound...].firstIndex(where: { $0 == ")" || $0 == ";" })
     else { return [] }
     let names = help[values.upperBound..<end].split { $0 == "," || $0.isWhitespace }
-    return names.map(String.init)
+    return names.map(String.init).filter { $0 != "auto" }
   }()
 
   /// Runs the program to its end. A program that does not end in time is killed, and the test fails.

@@ -2,111 +2,152 @@ import Glibc
 import Testing
 
 extension GuestTests {
-  /// The program on a terminal: keys, and settings that come back whatever happens.
+  /// Somebody sits at a terminal, or input and output come and go as they do in pipelines.
   @Suite struct TerminalTests {
-    private let directory: TemporaryDirectory
-    private let console: GuestConsole
-    private let original: termios
+    let directory: TemporaryDirectory
 
-    /// Starts a guest that says "up" and then echoes what it gets, up to a full stop.
-    init() throws {
-      // A crash is to be a death and no conversation.
-      setenv("SWIFT_BACKTRACE", "enable=no", 1)
-      directory = try TemporaryDirectory()
+    init() throws { directory = try TemporaryDirectory() }
+
+    /// What a terminal is set to, as far as a raw mode changes it.
+    private struct Settings: Equatable {
+      let input, output, local: tcflag_t
+
+      init(_ terminal: Int32) {
+        var settings = termios()
+        tcgetattr(terminal, &settings)
+        (input, output, local) = (settings.c_iflag, settings.c_oflag, settings.c_lflag)
+      }
+    }
+
+    private func start(_ guest: GuestAssembler, _ engine: String, wiring: Wiring) throws -> GuestConsole {
+      let kernel = try directory.file("guest.elf", containing: GuestImage.elf(guest))
+      return try GuestConsole(
+        run: ["--engine", engine, "--memory", "16M", "--kernel", kernel, "--debug-exit", "0xf4"], wiring: wiring)
+    }
+
+    /// A guest that says `ready`, sends back each byte that it gets, one higher, and ends itself at a `Q`.
+    private var echo: GuestAssembler {
+      GuestAssembler { guest in
+        guest.setUpSerialPort()
+        guest.print("ready\n")
+        let again = guest.here()
+        let other = guest.makeLabel()
+        guest.receive()
+        guest.cmp(.eax, UInt32(UInt8(ascii: "Q")))
+        guest.jmp(.notEqual, other)
+        guest.exit(0)
+        guest.place(other)
+        guest.add(.eax, 1)
+        guest.mov(.edx, GuestAssembler.serialPort)
+        guest.out(size: 1)
+        guest.jmp(again)
+      }
+    }
+
+    @Test(arguments: Program.engines) func keysGoToTheGuest(engine: String) throws {
+      let console = try start(echo, engine, wiring: .terminal)
+      let before = Settings(console.process.terminal)
+      try console.wait(for: "ready\r\n")
+      #expect(Settings(console.process.terminal) != before, "raw mode")
+      // Ctrl-c, Ctrl-z, Ctrl-s, Ctrl-d, Ctrl-v, carriage return: all the guest's. The prefix twice is one Ctrl-a.
+      try console.type("\u{3}\u{1a}\u{13}\u{4}\u{16}\r\u{1}\u{1}A")
+      try console.wait(for: "\u{4}\u{1b}\u{14}\u{5}\u{17}\u{e}\u{2}B")
+      try console.type("\u{1}h")
+      try waitForErrors(console, "Ctrl-a x")
+      try console.type("\u{1}x")
+      #expect(try console.waitForEnd() == .status(0), "\(console.errors)")
+      #expect(Settings(console.process.terminal) == before, "the terminal is as it was")
+    }
+
+    /// However the program ends, the terminal is as it was before.
+    @Test(arguments: Program.engines, [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGKILL])
+    func terminalIsRestored(engine: String, number: Int32) throws {
+      let console = try start(echo, engine, wiring: .terminal)
+      let before = Settings(console.process.terminal)
+      try console.wait(for: "ready\r\n")
+      console.process.signalChild(number)
+      #expect(try console.waitForEnd() == .signal(number), "\(console.errors)")
+      // A guard process sees to it where the program could not.
+      let deadline = ContinuousClock.now + .seconds(10)
+      while Settings(console.process.terminal) != before, ContinuousClock.now < deadline { usleep(10_000) }
+      #expect(Settings(console.process.terminal) == before, "the terminal is as it was")
+    }
+
+    @Test(arguments: Program.engines) func terminalIsRestoredAfterACrash(engine: String) throws {
       let kernel = try directory.file(
-        "echo",
+        "guest.elf",
         containing: GuestImage.elf(
           GuestAssembler { guest in
-            guest.print("up")
-            guest.echo(until: ".")
-            guest.powerOff()
+            guest.setUpSerialPort()
+            guest.print("ready\n")
+            guest.receive()
+            guest.tripleFault()
           }))
-      // A shell that lives on: the settings are gone with the last process that has the terminal open.
-      console = try GuestConsole(
-        ["/bin/sh", "-c", "stty -a >/dev/null; echo begin; exec '\(Program.path)' run --kernel '\(kernel)'"],
-        wiring: .terminal)
-      try console.wait(for: "begin")
-      original = Self.settings(console)
-      try console.wait(for: "up")
-      #expect(console.errors.contains("Ctrl-a x ends"))
-      #expect(isRaw)
+      let console = try GuestConsole(
+        run: ["--engine", engine, "--memory", "16M", "--kernel", kernel, "--no-reboot"], wiring: .terminal)
+      let before = Settings(console.process.terminal)
+      try console.wait(for: "ready\r\n")
+      try console.type("x")
+      #expect(try console.waitForEnd() == .status(3))
+      #expect(Settings(console.process.terminal) == before, "the terminal is as it was")
     }
 
-    private static func settings(_ console: GuestConsole) -> termios {
-      var settings = termios()
-      tcgetattr(console.process.terminal, &settings)
-      return settings
+    /// Input that is there before the guest looks, and that ends, is what the guest gets.
+    @Test(arguments: Program.engines) func inputFromAPipe(engine: String) throws {
+      let console = try start(echo, engine, wiring: .pipes)
+      let text = String(repeating: "HAL", count: 2000)
+      try console.type(text + "Q")
+      console.process.closeInput()
+      #expect(try console.waitForEnd() == .status(1), "\(console.errors)")
+      #expect(console.transcript == "ready\n" + String(repeating: "IBM", count: 2000))
     }
 
-    private var isRaw: Bool { Self.settings(console).c_lflag & tcflag_t(ICANON | ECHO | ISIG) == 0 }
-
-    private var isRestored: Bool {
-      let now = Self.settings(console)
-      return now.c_lflag == original.c_lflag && now.c_iflag == original.c_iflag && now.c_oflag == original.c_oflag
-        && now.c_cflag == original.c_cflag
+    @Test(arguments: Program.engines, [.null, .closed] as [Wiring.Input])
+    func noInput(engine: String, input: Wiring.Input) throws {
+      let guest = GuestAssembler { guest in
+        guest.setUpSerialPort()
+        guest.print("alone\n")
+        guest.exit(0)
+      }
+      let console = try start(guest, engine, wiring: Wiring(input: input))
+      #expect(try console.waitForEnd() == .status(1), "\(console.errors)")
+      #expect(console.transcript == "alone\n")
     }
 
-    /// The process's state as the kernel tells it: "S" sleeping, "T" stopped …
-    private var state: Substring? {
-      let descriptor = open("/proc/\(console.process.identifier)/stat", O_RDONLY | O_CLOEXEC)
-      guard descriptor >= 0 else { return nil }
-      defer { close(descriptor) }
-      let text = [UInt8](unsafeUninitializedCapacity: 4096) { $1 = max(0, read(descriptor, $0.baseAddress, $0.count)) }
-      // Behind the name, which is in parentheses.
-      return String(decoding: text, as: UTF8.self).split(separator: ")").last?.split(separator: " ").first
+    /// A guest that says more than a pipe holds waits for its reader, and nothing is lost.
+    @Test(arguments: Program.engines) func slowReader(engine: String) throws {
+      let lines: UInt32 = 30_000
+      let guest = GuestAssembler { guest in
+        guest.setUpSerialPort()
+        guest.loop(.ecx, from: 1, through: lines) { $0.print("All work and no play\n") }
+        guest.exit(0)
+      }
+      let console = try start(guest, engine, wiring: .batch)
+      usleep(300_000)
+      #expect(try console.waitForEnd() == .status(1), "\(console.errors)")
+      #expect(console.transcript == String(repeating: "All work and no play\n", count: Int(lines)))
     }
 
-    /// Waits at most five seconds.
-    private func becomesTrue(_ condition: () -> Bool) -> Bool {
-      let deadline = ContinuousClock.now + .seconds(5)
-      while !condition(), ContinuousClock.now < deadline { usleep(1000) }
-      return condition()
+    /// A reader that has fallen asleep does not keep the program from ending when it is told to.
+    @Test(arguments: Program.engines) func sleepingReader(engine: String) throws {
+      let guest = GuestAssembler { guest in
+        guest.setUpSerialPort()
+        let again = guest.here()
+        guest.print("All work and no play\n")
+        guest.jmp(again)
+      }
+      let console = try start(guest, engine, wiring: .batch)
+      usleep(500_000)
+      console.process.signalChild(SIGTERM)
+      #expect(try console.waitForEndUnread() == .signal(SIGTERM))
     }
 
-    @Test func everyKeyReachesTheGuest() throws {
-      try console.type("a\u{3}\u{1a}\u{1c}\r\u{1}\u{1}z")
-      #expect(try console.wait(for: "z") == "a\u{3}\u{1a}\u{1c}\r\u{1}")
-      try console.type(".")
-      #expect(try console.waitForEnd() == .status(0))
-      #expect(isRestored)
-    }
-
-    @Test func prefixKeysHelpAndEnd() throws {
-      try console.type("\u{1}h")
-      #expect(
-        becomesTrue {
-          console.process.pump(until: .now + .milliseconds(10))
-          return console.errors.contains("send Ctrl-a to the guest")
-        })
-      try console.type("\u{1}x")
-      #expect(try console.waitForEnd() == .status(0))
-      #expect(isRestored)
-    }
-
-    @Test(arguments: [SIGINT, SIGTERM, SIGHUP, SIGQUIT]) func signalsRestoreTheTerminal(number: Int32) throws {
-      console.process.signalChild(number)
-      #expect(try console.waitForEnd() == .signal(number))
-      #expect(isRestored)
-    }
-
-    @Test(arguments: [SIGKILL, SIGABRT, SIGSEGV]) func suddenDeathRestoresTheTerminal(number: Int32) throws {
-      console.process.signalChild(number)
-      #expect(try console.waitForEnd() == .signal(number))
-      // Whoever restores it is a moment behind.
-      #expect(becomesTrue { isRestored })
-    }
-
-    @Test func stoppedProgramLeavesTheTerminalAlone() throws {
-      console.process.signalChild(SIGTSTP)
-      // Before it has stopped, SIGCONT would come too early.
-      #expect(becomesTrue { state == "T" })
-      #expect(isRestored)
-      console.process.signalChild(SIGCONT)
-      #expect(becomesTrue { isRaw })
-      try console.type("b.")
-      try console.wait(for: "b")
-      #expect(try console.waitForEnd() == .status(0))
-      #expect(isRestored)
+    private func waitForErrors(_ console: GuestConsole, _ text: String) throws {
+      let deadline = ContinuousClock.now + GuestConsole.commandLimit
+      while !console.errors.contains(text), ContinuousClock.now < deadline {
+        console.process.pump(until: .now + .milliseconds(100))
+      }
+      #expect(console.errors.contains(text))
     }
   }
 }

@@ -1,0 +1,171 @@
+import Glibc
+import Testing
+
+extension GuestTests {
+  /// What people give by mistake: each gets a message that names it, the right exit status, and an end.
+  @Suite struct BadInputTests {
+    let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    /// Runs the program and looks at its status and message. Nothing may come on standard output.
+    private func expect(
+      _ options: [String], status: Int32, saying words: [String], wiring: Wiring = .batch,
+      sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+      let run = try Program.run(options, wiring: wiring)
+      #expect(run.ending == .status(status), "\(run)", sourceLocation: sourceLocation)
+      #expect(run.output == "", sourceLocation: sourceLocation)
+      for word in words {
+        #expect(run.errors.contains(word), "'\(word)' is missing: \(run)", sourceLocation: sourceLocation)
+      }
+    }
+
+    // MARK: Files
+
+    enum File: String, CaseIterable, Sendable {
+      case missing, empty, folder, random, text, endless
+
+      /// What the message says of it.
+      var words: String {
+        switch self {
+        case .missing: "No such file or directory"
+        case .empty: "empty"
+        case .folder: "directory"
+        case .random, .text: "is not"
+        case .endless: "does not end"
+        }
+      }
+    }
+
+    private func path(_ file: File) throws -> String {
+      switch file {
+      case .missing: directory.file("missing")
+      case .empty: try directory.file("empty", containing: [])
+      case .folder: directory.path
+      case .random: try directory.file("random", containing: Self.randomBytes(1 << 20))
+      case .text: try directory.file("text", containing: Array("#!/bin/sh\necho This is no kernel.\n".utf8))
+      case .endless: "/dev/zero"
+      }
+    }
+
+    /// The same bytes in each run; they begin like no file format.
+    private static func randomBytes(_ count: Int) -> [UInt8] {
+      var state: UInt64 = 20_261_122
+      return (0..<count).map { _ in
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return UInt8(truncatingIfNeeded: state >> 56)
+      }
+    }
+
+    @Test(arguments: File.allCases) func kernelThatIsNone(file: File) throws {
+      let path = try path(file)
+      try expect(["run", "--kernel", path], status: 1, saying: [path, file.words])
+    }
+
+    @Test(arguments: File.allCases) func initialRAMDiskThatIsNone(file: File) throws {
+      let path = try path(file)
+      try expect(["run", "--initrd", path], status: 1, saying: [path, file.words])
+    }
+
+    @Test(arguments: [1, 100, 600, 0x2000, 1_000_000]) func truncatedLinux(count: Int) throws {
+      let bytes = try contents(ofFile: Program.kernel).prefix(count)
+      let path = try directory.file("truncated", containing: Array(bytes))
+      try expect(["run", "--kernel", path], status: 1, saying: [path, count < 600 ? "is not a kernel" : "truncated"])
+    }
+
+    /// Whatever part of an ELF kernel is missing, it is noticed.
+    @Test func truncatedELF() throws {
+      let whole = GuestImage.elf(GuestAssembler { $0.exit(0) })
+      for count in Swift.stride(from: 4, to: whole.count, by: 97) {
+        let path = try directory.file("truncated.elf", containing: Array(whole.prefix(count)))
+        try expect(["run", "--kernel", path], status: 1, saying: [path])
+      }
+    }
+
+    @Test func programForThisHost() throws {
+      try expect(["run", "--kernel", "/bin/sh"], status: 1, saying: ["/bin/sh", "PVH"])
+    }
+
+    /// A kernel whose compressed part is damaged starts, and is then on its own: it must not take us along.
+    @Test(arguments: Program.engines) func damagedLinux(engine: String) throws {
+      var bytes = try contents(ofFile: Program.kernel)
+      let middle = bytes.count / 2
+      bytes.replaceSubrange(middle..<middle + 4096, with: Self.randomBytes(4096))
+      let path = try directory.file("damaged", containing: bytes)
+      let console = try GuestConsole(
+        run: ["--engine", engine, "--kernel", path, "--append", "console=ttyS0 earlyprintk=ttyS0", "--no-reboot"],
+        wiring: .batch)
+      try console.wait(for: "-- System halted", within: GuestConsole.bootLimit)
+      console.process.signalChild(SIGTERM)
+      #expect(try console.waitForEnd() == .signal(SIGTERM))
+    }
+
+    @Test func initialRAMDiskThatDoesNotFit() throws {
+      let path = try directory.file("large", containing: contents(ofFile: Program.initialRAMDisk))
+      #expect(truncate(path, 600 << 20) == 0)
+      try expect(["run", "--initrd", path, "--memory", "256M"], status: 1, saying: [path, "600 MiB", "more memory"])
+    }
+
+    // MARK: The command line
+
+    @Test(arguments: ["0", "1K", "1025K", "99999G", "99999999999999999999G", "512Q", "abc", "", "0x200", "-5"])
+    func memorySizeThatIsNone(size: String) throws {
+      try expect(["run", "--memory", size], status: 64, saying: ["--memory", size == "-5" ? "" : size])
+    }
+
+    @Test func memoryThatIsTooLittleForTheKernel() throws {
+      try expect(["run", "--memory", "16M"], status: 1, saying: ["vmlinuz", "16 MiB", "more memory"])
+    }
+
+    @Test func unknownEngine() throws {
+      try expect(["run", "--engine", "steam"], status: 64, saying: ["steam"] + Program.engines)
+    }
+
+    @Test(arguments: [
+      ["run", "--steam"], ["run", "steam"], ["steam"], ["run", "--kernel"], ["run", "--log", "steam"],
+      ["run", "--serial", "steam"], ["run", "--serial", "file:"], ["run", "--debug-exit", "steam"],
+      ["run", "--debug-exit", "0x10000"], ["run", "--debug-exit", "0xfffd"], ["run", "--debug-exit", "0x3f8"],
+    ]) func commandLineThatMakesNoSense(arguments: [String]) throws {
+      try expect(arguments, status: 64, saying: [arguments.first { $0.hasPrefix("--") } ?? "steam"])
+    }
+
+    @Test func kernelCommandLineThatIsTooLong() throws {
+      let text = String(repeating: "x", count: 5000)
+      try expect(["run", "--append", text], status: 1, saying: ["vmlinuz", "command line", "5000"])
+    }
+
+    @Test(arguments: ["file:/missing/file", "file:/", "unix:/missing/socket", "file:/dev/full"])
+    func serialLineThatLeadsNowhere(target: String) throws {
+      try expect(["run", "--serial", target], status: 1, saying: [String(target.dropFirst(5))])
+    }
+
+    // MARK: Standard streams
+
+    @Test(arguments: [["run"], ["run", "--help"], ["version"], ["doctor"], ["--help"]])
+    func fullOutput(arguments: [String]) throws {
+      let wiring = Wiring(input: .null, output: .file("/dev/full"))
+      try expect(arguments, status: 1, saying: ["standard output", "No space left"], wiring: wiring)
+    }
+
+    @Test(arguments: [["run"], ["version"]]) func closedOutput(arguments: [String]) throws {
+      let wiring = Wiring(input: .null, output: .closed)
+      try expect(arguments, status: 1, saying: ["standard output"], wiring: wiring)
+    }
+
+    /// Nobody can be told, but the status still says that it did not work.
+    @Test(arguments: [.closed, .file("/dev/full")] as [Wiring.Output], [["--memory", "0"], ["--kernel", "/"]])
+    func errorsThatCannotBeReported(errors: Wiring.Output, options: [String]) throws {
+      let run = try Program.run(["run"] + options, wiring: Wiring(input: .null, errors: errors))
+      #expect([.status(1), .status(64)].contains(run.ending), "\(run)")
+    }
+
+    /// The reader of a pipe goes away in the middle of the boot, as `| head` does.
+    @Test func outputWhoseReaderLeaves() throws {
+      let script = "set -o pipefail; '\(Program.path)' run </dev/null | head -c 100 >/dev/null"
+      let run = try Program.runOnHost("exec bash -c \"\(script)\"")
+      #expect(run.ending == .status(1), "\(run)")
+      #expect(run.errors.contains("standard output"))
+    }
+  }
+}
