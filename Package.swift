@@ -19,13 +19,12 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
   ],
   targets: [
     .target(name: "CHost", cSettings: [.define("_GNU_SOURCE"), .unsafeFlags(["-Wall", "-Werror"])]),
     .systemLibrary(name: "CZydis"),
     .target(
-      name: "Host", dependencies: ["CHost", .product(name: "SystemPackage", package: "swift-system")],
+      name: "Host", dependencies: ["CHost"],
       swiftSettings: strict),
     .target(name: "X86", dependencies: ["CHost"], swiftSettings: strict),
     .target(name: "Memory", dependencies: ["CHost", "X86"], swiftSettings: strict),
@@ -55,7 +54,6 @@ let package = Package(
         "CHost", "Devices", "Firmware", "Host", "Machine", "Memory", "Processor", "X86",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
-        .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: strict),
     .target(
