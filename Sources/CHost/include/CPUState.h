@@ -162,6 +162,9 @@ typedef struct CPUState {
   /// Offset 1024; whoever allocates a CPUState aligns it to 64 bytes (Swift imports no stricter alignment than 16).
   uint8_t xsave[1088];
 
+  /// IA32_MCn_ADDR and IA32_MCn_MISC, in turn, of up to twelve banks.
+  uint64_t machineCheckRegisters[24];
+
   EngineArea engine;
 } CPUState;
 

@@ -48,7 +48,8 @@ extension SoftwareProcessor {
     dropIfInner(&cpu.pointee.segments.5)
   }
 
-  /// Null segments stay as they are: FS and GS may have bases all the same.
+  /// Null segments stay as they are: FS and GS may have bases all the same. So may those that become null here: only
+  /// selector and attributes go.
   @inline(__always)
   private func dropIfInner(_ state: inout SegmentState) {
     guard state.attributes & SegmentAttributes.present != 0 else { return }
@@ -56,6 +57,6 @@ extension SoftwareProcessor {
     guard state.attributes & conforming != conforming, state.attributes >> 5 & 3 < UInt16(cpu.pointee.cpl) else {
       return
     }
-    state = SegmentState(base: 0, limit: 0, selector: 0, attributes: 0)
+    state = SegmentState(base: state.base, limit: 0, selector: 0, attributes: 0)
   }
 }

@@ -52,7 +52,7 @@ public struct CPUModel: Sendable {
   /// Frequency of the local APIC's timer before its divider, in Hz.
   public var apicTimerFrequency: UInt64
   /// VMCALL and VMMCALL are exits instead of #UD.
-  public var offersHypercalls = false
+  public var offersHypercalls = true
 
   /// `timeStampFrequency` and `apicTimerFrequency` are the machine's clock's and its local APICs'.
   public init(

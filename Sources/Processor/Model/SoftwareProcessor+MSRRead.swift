@@ -51,10 +51,33 @@ extension SoftwareProcessor {
     case MSR.machineCheckStatus: return cpu.pointee.machineCheckStatus
     case MSR.machineCheckControl: return cpu.pointee.machineCheckControl
     default:
-      // Only the banks' control registers have a content.
       let (bank, register) = (index - MSR.machineCheckBanks.lowerBound).quotientAndRemainder(dividingBy: 4)
-      return register == 0 && cpu.pointee.machineCheckBanks >> UInt64(bank) & 1 != 0 ? ~0 : 0
+      // The status is zero: nothing was ever reported.
+      switch register {
+      case 0: return cpu.pointee.machineCheckBanks >> UInt64(bank) & 1 != 0 ? ~0 : 0
+      case 1: return 0
+      default: return machineCheckRegister(bank: bank, isMiscellaneous: register == 3)
+      }
     }
+  }
+
+  /// IA32_MCn_ADDR or IA32_MCn_MISC: any value can be written, and read back.
+  private func machineCheckRegister(bank: UInt32, isMiscellaneous: Bool) -> UInt64 {
+    withUnsafeBytes(of: &cpu.pointee.machineCheckRegisters) { bytes in
+      let place = Self.machineCheckPlace(bank, isMiscellaneous)
+      return place < bytes.count ? bytes.load(fromByteOffset: place, as: UInt64.self) : 0
+    }
+  }
+
+  func setMachineCheckRegister(bank: UInt32, isMiscellaneous: Bool, _ value: UInt64) {
+    withUnsafeMutableBytes(of: &cpu.pointee.machineCheckRegisters) { bytes in
+      let place = Self.machineCheckPlace(bank, isMiscellaneous)
+      if place < bytes.count { bytes.storeBytes(of: value, toByteOffset: place, as: UInt64.self) }
+    }
+  }
+
+  private static func machineCheckPlace(_ bank: UInt32, _ isMiscellaneous: Bool) -> Int {
+    (Int(bank) * 2 + (isMiscellaneous ? 1 : 0)) * 8
   }
 
   private func readMTRR(_ index: UInt32) -> UInt64 {

@@ -85,8 +85,14 @@ extension SoftwareProcessor {
       cpu.pointee.machineCheckControl = value
     default:
       let (bank, register) = (index - MSR.machineCheckBanks.lowerBound).quotientAndRemainder(dividingBy: 4)
-      guard register == 0 else {
+      guard bank < UInt32(ModelSpecificRegister.machineCheckBankCount) else { throw .generalProtection() }
+      switch register {
+      case 0: guard value == 0 || value == ~0 else { throw .generalProtection() }
+      case 1:
         _ = try checked(value, 0)
+        return
+      default:
+        setMachineCheckRegister(bank: bank, isMiscellaneous: register == 3, value)
         return
       }
       let bit = (1 as UInt64) << UInt64(bank)

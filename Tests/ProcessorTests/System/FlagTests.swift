@@ -162,10 +162,10 @@ struct FlagTests {
     let test = TestProcessor(.long64)
     #expect(test.execute(0xf4) == nil && test.cpu.pointee.activity == .halted)
     #expect(TestProcessor(.long64, ring: 3).execute(0xf4) == .generalProtection())
-    #expect(TestProcessor(.long64).execute(0x0f, 0x01, 0xc1) == .invalidOpcode)
     var model = CPUModel()
-    model.offersHypercalls = true
-    let guest = TestProcessor(.long64, model: model)
+    model.offersHypercalls = false
+    #expect(TestProcessor(.long64, model: model).execute(0x0f, 0x01, 0xc1) == .invalidOpcode)
+    let guest = TestProcessor(.long64)
     #expect(guest.execute(0x0f, 0x01, 0xc1) == nil && guest.processor.pendingExits.next() == .hypercall)
     #expect(guest.execute(0x0f, 0x01, 0xd9) == nil && guest.processor.pendingExits.next() == .hypercall)
     #expect(guest.execute(0x0f, 0x01, 0xc8) == .invalidOpcode, "MONITOR is not offered")
