@@ -5,7 +5,7 @@
 #   make test    the whole test suite
 #   make build   the program, at .build/release/ringside
 #   make guest   the default guest, in .guests/default
-#   make check   format, lint and declared imports
+#   make check   format, lint, declared imports, and that the interpreter's chains are loops
 #   make bench   the benchmark against native code and QEMU; ARGS='--runs 1 --marks sieve,fork' are passed on
 #   make clean   remove all that was made, downloads of guests included
 
@@ -31,6 +31,7 @@ guest: packages
 check: packages
 	swift format lint --strict --recursive Sources Tests Package.swift
 	swift build -c release --explicit-target-dependency-import-check error
+	Scripts/check-tail-calls
 
 bench: build
 	Scripts/install-packages bench
