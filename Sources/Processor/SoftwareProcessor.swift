@@ -39,7 +39,7 @@ final class SoftwareProcessor {
   /// Physical address lines that reach the bus: all ones, or without bit 20 while A20 is masked.
   var addressLines: UInt64 = ~0
 
-  let decoder = InstructionDecoder()
+  let decoder: InstructionDecoder
   let native: NativeUnit
   /// Bytes of an instruction that lies on two pages.
   let crossing: UnsafeMutablePointer<UInt8>
@@ -58,6 +58,7 @@ final class SoftwareProcessor {
     self.cpu = cpu
     self.memory = memory
     self.model = model
+    decoder = InstructionDecoder(model)
     translations = TranslationCache()
     blocks = BlockStore(memory: memory)
     native = NativeUnit()

@@ -16,10 +16,11 @@ import Host
     discussion: """
       `ringside run` boots the default guest, a small Linux, to a shell in this terminal. \
       `ringside run --kernel FILE` boots a kernel of yours. \
-      `ringside doctor` tells what this computer offers.
+      `ringside doctor` tells what this computer offers. \
+      `ringside isa INSTRUCTION` tells how an instruction is carried out.
       """,
     version: RingsideVersion.text,
-    subcommands: [RunCommand.self, DoctorCommand.self, VersionCommand.self])
+    subcommands: [RunCommand.self, DoctorCommand.self, IsaCommand.self, VersionCommand.self])
 
   static func main() {
     StandardDescriptors.secure()

@@ -79,4 +79,13 @@ import Testing
     #expect(GuestFiles.folders(environment: "/g", executable: nil) == ["/g", ".guests"])
     #expect(GuestFiles.folders(environment: "", executable: "/ringside") == [".guests"])
   }
+
+  @Test func processors() throws {
+    for text in ["max", "x86-64-v2,-aes,vendor=amd", "pentium,+cmov"] {
+      #expect(throws: Never.self) { try ProcessorSelection(text) }
+    }
+    for text in ["", "z80", "max,+warp", "max,avx", "max,vendor=cyrix"] {
+      #expect(throws: ValidationError.self) { try ProcessorSelection(text) }
+    }
+  }
 }

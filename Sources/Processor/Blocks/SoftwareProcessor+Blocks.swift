@@ -128,7 +128,7 @@ extension SoftwareProcessor {
       op.handler = Chain.semanticHandler
       return true
     }
-    guard model.offers(instruction.pointee.meta.isa_set) else { return refuse(PseudoInstructions.invalidOpcode) }
+    guard model.offers(instruction) else { return refuse(PseudoInstructions.invalidOpcode) }
     if let unit = decoder.unit {
       guard unit.isEnabled(in: mode) else {
         op.detail = unit.rawValue

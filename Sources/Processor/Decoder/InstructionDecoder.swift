@@ -28,7 +28,8 @@ final class InstructionDecoder {
     case real16, protected16, protected32, long64
   }
 
-  init() {
+  /// - Parameter model: what encodings mean that its processor knows only the older meaning of, such as LZCNT's.
+  init(_ model: CPUModel = .standard) {
     decoders = .allocate(capacity: Machine.allCases.count)
     instruction = .allocate(capacity: 1)
     operands = .allocate(capacity: operandCapacity)
@@ -39,6 +40,18 @@ final class InstructionDecoder {
     for (index, mode) in modes.enumerated() {
       let status = ZydisDecoderInit(decoders + index, mode.0, mode.1)
       precondition(status & 0x8000_0000 == 0, "Zydis refuses a machine mode")
+      let switches: [(ZydisDecoderMode, Bool)] = [
+        // Without these features the encodings are BSR, BSF and WBINVD.
+        (ZYDIS_DECODER_MODE_LZCNT, model.features.contains(.lzcnt)),
+        (ZYDIS_DECODER_MODE_TZCNT, model.features.contains(.bmi1)),
+        (ZYDIS_DECODER_MODE_WBNOINVD, model.features.contains(.wbnoinvd)),
+        // A 66 prefix makes near branches of 64-bit code 16 bits wide, which Intel's processors ignore.
+        (ZYDIS_DECODER_MODE_AMD_BRANCHES, model.vendor == .amd),
+      ]
+      for (feature, isEnabled) in switches {
+        let status = ZydisDecoderEnableMode(decoders + index, feature, isEnabled ? 1 : 0)
+        precondition(status & 0x8000_0000 == 0, "Zydis refuses a decoder mode")
+      }
     }
   }
 

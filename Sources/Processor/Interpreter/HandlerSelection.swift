@@ -99,7 +99,7 @@ enum HandlerSelection {
 
   private static func addBranches(_ add: (ZydisMnemonic, @escaping Choice) -> Void) {
     for (code, mnemonic) in ConditionCode.jumps.enumerated() {
-      add(mnemonic) { _, _, mode in mode.contains(.code64) ? BranchHandlers.jumpIf[code] : nil }
+      add(mnemonic) { op, _, mode in isPlain64(op, mode) ? BranchHandlers.jumpIf[code] : nil }
     }
     // Near branches and the stack: 64-bit code only; 66 prefixes make `size` 2.
     add(ZYDIS_MNEMONIC_JMP) { op, shape, mode in

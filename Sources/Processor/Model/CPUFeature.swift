@@ -91,6 +91,8 @@ extension CPUFeature {
   static let vpclmulqdq = CPUFeature(.leaf7ECX, 10)
   static let la57 = CPUFeature(.leaf7ECX, 16)
   static let rdpid = CPUFeature(.leaf7ECX, 22)
+  /// Protection keys for supervisor pages.
+  static let pks = CPUFeature(.leaf7ECX, 31)
 
   /// Short REP MOVSB is fast too.
   static let fsrm = CPUFeature(.leaf7EDX, 4)
@@ -139,6 +141,22 @@ struct CPUFeatureSet: ExpressibleByArrayLiteral, Equatable, Sendable {
   mutating func insert(_ feature: CPUFeature) { words[Int(feature.register.rawValue)] |= 1 << UInt32(feature.bit) }
 
   mutating func remove(_ feature: CPUFeature) { words[Int(feature.register.rawValue)] &= ~(1 << UInt32(feature.bit)) }
+
+  /// Inserts a feature and all that it is built on.
+  mutating func insertWithPrerequisites(_ feature: CPUFeature) {
+    for needed in feature.prerequisites where !contains(needed) { insertWithPrerequisites(needed) }
+    insert(feature)
+  }
+
+  /// Removes a feature and all that is built on it.
+  mutating func removeWithDependents(_ feature: CPUFeature) {
+    remove(feature)
+    for dependent in feature.dependents where contains(dependent) { removeWithDependents(dependent) }
+  }
+
+  mutating func subtract(_ other: CPUFeatureSet) {
+    for index in words.indices { words[index] &= ~other.words[index] }
+  }
 
   func union(_ other: CPUFeatureSet) -> CPUFeatureSet {
     var result = self

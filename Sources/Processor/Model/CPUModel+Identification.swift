@@ -11,36 +11,56 @@ struct CPUIdentification: Equatable, Sendable {
 
 /// CPUID (SDM vol. 2A; APM vol. 3, appendix E; hypervisor leaves from 0x4000_0000, of which 0x4000_0010 is VMware's).
 extension CPUModel {
-  static var lastBasicLeaf: UInt32 { 0x16 }
   static var lastHypervisorLeaf: UInt32 { 0x4000_0010 }
-  var lastExtendedLeaf: UInt32 { vendor == .intel ? 0x8000_0008 : 0x8000_0021 }
+
+  /// The model's, or that of the last leaf which a feature is in.
+  var lastBasicLeaf: UInt32 {
+    let sevenths: [CPUFeature.Register] = [.leaf7EBX, .leaf7ECX, .leaf7EDX]
+    var last = definition.lastBasicLeaf
+    if features.contains(.monitor) { last = max(last, 5) }
+    if features[.leaf6EAX] != 0 { last = max(last, 6) }
+    if sevenths.contains(where: { features[$0] != 0 }) { last = max(last, 7) }
+    if features.contains(.x2apic) { last = max(last, 0xb) }
+    if features.contains(.xsave) { last = max(last, 0xd) }
+    return last
+  }
+
+  /// Nil: there are no extended leaves.
+  var lastExtendedLeaf: UInt32? {
+    let registers: [CPUFeature.Register] = [
+      .extended1ECX, .extended1EDX, .extended7EDX, .extended8EBX, .extended21EAX,
+    ]
+    guard definition.hasExtendedLeaves || registers.contains(where: { features[$0] != 0 }) else { return nil }
+    return vendor == .intel ? 0x8000_0008 : 0x8000_0021
+  }
 
   /// The answer to EAX = `leaf`, ECX = `subleaf`, some of which depends on the processor's state.
   func identify(_ leaf: UInt32, _ subleaf: UInt32, _ state: UnsafePointer<CPUState>) -> CPUIdentification {
-    switch leaf {
-    case 0...Self.lastBasicLeaf: return basicLeaf(leaf, subleaf, state)
-    case 0x4000_0000...Self.lastHypervisorLeaf: return hypervisorLeaf(leaf)
-    case 0x8000_0000...lastExtendedLeaf: return extendedLeaf(leaf, subleaf, state)
-    // Beyond the last leaf Intel repeats the last basic one; AMD gives zeros.
-    default:
-      let isHypervisors = leaf >= 0x4000_0000 && leaf < 0x4000_0100
-      return vendor == .amd || isHypervisors ? CPUIdentification() : basicLeaf(Self.lastBasicLeaf, subleaf, state)
+    let lastBasicLeaf = lastBasicLeaf
+    if leaf <= lastBasicLeaf { return basicLeaf(leaf, subleaf, state) }
+    if features.contains(.hypervisor), 0x4000_0000..<0x4000_0100 ~= leaf { return hypervisorLeaf(leaf) }
+    if let lastExtendedLeaf, leaf >= 0x8000_0000, leaf <= lastExtendedLeaf {
+      return extendedLeaf(leaf, subleaf, state, last: lastExtendedLeaf)
     }
+    // Beyond the last leaf Intel repeats the last basic one; AMD gives zeros.
+    return vendor == .amd ? CPUIdentification() : basicLeaf(lastBasicLeaf, subleaf, state)
   }
 
   private func basicLeaf(_ leaf: UInt32, _ subleaf: UInt32, _ state: UnsafePointer<CPUState>) -> CPUIdentification {
     switch leaf {
     case 0:
       let name = Self.words(vendor.rawValue)
-      return CPUIdentification(eax: Self.lastBasicLeaf, ebx: name[0], ecx: name[2], edx: name[1])
+      return CPUIdentification(eax: lastBasicLeaf, ebx: name[0], ecx: name[2], edx: name[1])
     case 1: return versionLeaf(state)
     // One byte says: see leaf 4.
     case 2 where vendor == .intel: return CPUIdentification(eax: 0x00fe_ff01)
     case 4 where vendor == .intel: return cacheLeaf(subleaf)
+    // Lines of 64 bytes; interrupts end a wait even where they are masked. No sub-states: HLT idles better.
+    case 5 where features.contains(.monitor): return CPUIdentification(eax: 64, ebx: 64, ecx: 3)
     case 6: return CPUIdentification(eax: features[.leaf6EAX])
     case 7 where subleaf == 0:
       var ecx = features[.leaf7ECX]
-      if state.pointee.cr4 & CR4.pke != 0 { ecx |= 1 << UInt32(CPUFeature.osPKE.bit) }
+      if features.contains(.pku), state.pointee.cr4 & CR4.pke != 0 { ecx |= 1 << UInt32(CPUFeature.osPKE.bit) }
       return CPUIdentification(ebx: features[.leaf7EBX], ecx: ecx, edx: features[.leaf7EDX])
     case 0xb: return topologyLeaf(subleaf)
     case 0xd: return extendedStateLeaf(subleaf, state)
@@ -54,13 +74,15 @@ extension CPUModel {
 
   private func versionLeaf(_ state: UnsafePointer<CPUState>) -> CPUIdentification {
     var ecx = features[.leaf1ECX]
-    if state.pointee.cr4 & CR4.osxsave != 0 { ecx |= 1 << UInt32(CPUFeature.osxsave.bit) }
+    if features.contains(.xsave), state.pointee.cr4 & CR4.osxsave != 0 { ecx |= 1 << UInt32(CPUFeature.osxsave.bit) }
     var edx = features[.leaf1EDX]
     // The local APIC is invisible while IA32_APIC_BASE disables it.
     if state.pointee.apicBase & 1 << 11 == 0 { edx &= ~(1 << UInt32(CPUFeature.apic.bit)) }
-    if processorCount > 1 { edx |= 1 << UInt32(CPUFeature.hyperThreading.bit) }
+    if processorCount > 1, identity.family >= 6 { edx |= 1 << UInt32(CPUFeature.hyperThreading.bit) }
     // CLFLUSH lines of 64 bytes.
-    let ebx = 8 << 8 | min(processorCount, 255) << 16 | (apicID & 0xff) << 24
+    var ebx: UInt32 = features.contains(.clflush) ? 8 << 8 : 0
+    if identity.family >= 6 { ebx |= min(processorCount, 255) << 16 }
+    if features.contains(.apic) { ebx |= (apicID & 0xff) << 24 }
     return CPUIdentification(eax: signature, ebx: ebx, ecx: ecx, edx: edx)
   }
 
@@ -110,18 +132,36 @@ extension CPUModel {
 
   // MARK: Extended state
 
-  /// Sizes of the XSAVE area: legacy region and header 576 bytes, the upper halves of the YMM registers 256 behind them.
+  /// Bytes of an XSAVE area in the standard format, and in the compacted one.
+  private static func areaSize(_ components: UInt64) -> UInt32 {
+    if components & XSaveArea.Component.pkru != 0 { return UInt32(XSaveArea.size) }
+    return UInt32(XSaveArea.ymmHigh + (components & XSaveArea.Component.avx != 0 ? XSaveArea.ymmHighSize : 0))
+  }
+
+  private static func compactedSize(_ components: UInt64) -> UInt32 {
+    var size = XSaveArea.ymmHigh
+    if components & XSaveArea.Component.avx != 0 { size += XSaveArea.ymmHighSize }
+    if components & XSaveArea.Component.pkru != 0 { size += XSaveArea.pkruSize }
+    return UInt32(size)
+  }
+
   private func extendedStateLeaf(_ subleaf: UInt32, _ state: UnsafePointer<CPUState>) -> CPUIdentification {
     guard features.contains(.xsave) else { return CPUIdentification() }
-    func size(_ components: UInt64) -> UInt32 { components & 4 != 0 ? 576 + 256 : 576 }
     let supported = extendedStateMask
     switch subleaf {
     case 0:
       return CPUIdentification(
-        eax: UInt32(truncatingIfNeeded: supported), ebx: size(state.pointee.xcr0), ecx: size(supported),
-        edx: UInt32(truncatingIfNeeded: supported >> 32))
-    case 1: return CPUIdentification(eax: features[.leafDEAX], ebx: size(state.pointee.xcr0 | state.pointee.xss))
-    case 2 where supported & 4 != 0: return CPUIdentification(eax: 256, ebx: 576)
+        eax: UInt32(truncatingIfNeeded: supported), ebx: Self.areaSize(state.pointee.xcr0),
+        ecx: Self.areaSize(supported), edx: UInt32(truncatingIfNeeded: supported >> 32))
+    case 1:
+      let enabled = state.pointee.xcr0 | state.pointee.xss
+      return CPUIdentification(
+        eax: features[.leafDEAX],
+        ebx: features.contains(.xsavec) ? Self.compactedSize(enabled) : 0)
+    case 2 where supported & XSaveArea.Component.avx != 0:
+      return CPUIdentification(eax: UInt32(XSaveArea.ymmHighSize), ebx: UInt32(XSaveArea.ymmHigh))
+    case 9 where supported & XSaveArea.Component.pkru != 0:
+      return CPUIdentification(eax: UInt32(XSaveArea.pkruSize), ebx: UInt32(XSaveArea.pkru))
     default: return CPUIdentification()
     }
   }
@@ -172,12 +212,14 @@ extension CPUModel {
 
   // MARK: Extended leaves
 
-  private func extendedLeaf(_ leaf: UInt32, _ subleaf: UInt32, _ state: UnsafePointer<CPUState>) -> CPUIdentification {
+  private func extendedLeaf(
+    _ leaf: UInt32, _ subleaf: UInt32, _ state: UnsafePointer<CPUState>, last: UInt32
+  ) -> CPUIdentification {
     switch leaf {
     case 0x8000_0000:
-      guard vendor == .amd else { return CPUIdentification(eax: lastExtendedLeaf) }
+      guard vendor == .amd else { return CPUIdentification(eax: last) }
       let name = Self.words(vendor.rawValue)
-      return CPUIdentification(eax: lastExtendedLeaf, ebx: name[0], ecx: name[2], edx: name[1])
+      return CPUIdentification(eax: last, ebx: name[0], ecx: name[2], edx: name[1])
     case 0x8000_0001:
       var edx = features[.extended1EDX]
       // Intel shows SYSCALL in 64-bit mode only; AMD repeats the basic features that both name alike.

@@ -3,20 +3,60 @@ import CZydis
 /// Which instructions exist: the decoder's gate, by Zydis's instruction sets.
 extension CPUModel {
   /// What an instruction set needs.
-  private enum Requirement {
+  enum Requirement: Hashable, Sendable {
     case always
     case feature(CPUFeature)
+    /// That family or a later one.
+    case family(UInt32)
     case vendor(Vendor)
     case never
+
+    /// In words: a feature's name, a family, a vendor. Nil: nothing is needed.
+    var name: String? {
+      switch self {
+      case .always: nil
+      case .feature(let feature): feature.name
+      case .family(let family): "family \(family) or later"
+      case .vendor(let vendor): vendor.rawValue
+      case .never: "no model"
+      }
+    }
   }
 
-  /// Whether instructions of the set are offered; #UD otherwise.
-  func offers(_ isaSet: ZydisISASet) -> Bool {
-    switch Self.requirements[Int(isaSet.rawValue)] {
+  /// Whether the decoded instruction is offered; #UD otherwise.
+  func offers(_ instruction: UnsafePointer<ZydisDecodedInstruction>) -> Bool {
+    meets(Self.requirement(of: instruction))
+  }
+
+  /// Whether instructions of the set are offered, but for those that have a rule of their own.
+  func offers(_ isaSet: ZydisISASet) -> Bool { meets(Self.requirements[Int(isaSet.rawValue)] ?? .never) }
+
+  func meets(_ requirement: Requirement) -> Bool {
+    switch requirement {
     case .always: true
     case .feature(let feature): features.contains(feature)
+    case .family(let family): identity.family >= family
     case .vendor(let vendor): vendor == self.vendor
-    case .never, nil: false
+    case .never: false
+    }
+  }
+
+  static func requirement(of instruction: UnsafePointer<ZydisDecodedInstruction>) -> Requirement {
+    exception(instruction) ?? requirements[Int(instruction.pointee.meta.isa_set.rawValue)] ?? .never
+  }
+
+  /// Instructions that Zydis lists with others that came at the same time, but that have a CPUID bit of their own.
+  private static func exception(_ instruction: UnsafePointer<ZydisDecodedInstruction>) -> Requirement? {
+    switch instruction.pointee.mnemonic {
+    case ZYDIS_MNEMONIC_RDTSC: .feature(.tsc)
+    case ZYDIS_MNEMONIC_RDMSR, ZYDIS_MNEMONIC_WRMSR: .feature(.msr)
+    case ZYDIS_MNEMONIC_CMPXCHG8B: .feature(.cmpxchg8b)
+    case ZYDIS_MNEMONIC_SYSENTER, ZYDIS_MNEMONIC_SYSEXIT: .feature(.sep)
+    case ZYDIS_MNEMONIC_FCOMI, ZYDIS_MNEMONIC_FCOMIP, ZYDIS_MNEMONIC_FUCOMI, ZYDIS_MNEMONIC_FUCOMIP: .feature(.cmov)
+    // LAHF and SAHF are always there outside 64-bit mode.
+    case ZYDIS_MNEMONIC_LAHF, ZYDIS_MNEMONIC_SAHF:
+      instruction.pointee.machine_mode == ZYDIS_MACHINE_MODE_LONG_64 ? nil : .always
+    default: nil
     }
   }
 
@@ -28,6 +68,7 @@ extension CPUModel {
   private static let requirements: [Requirement?] = {
     var table = [Requirement?](repeating: nil, count: Int(ZYDIS_ISA_SET_MAX_VALUE.rawValue) + 1)
     for set in always { table[Int(set.rawValue)] = .always }
+    for set in family6 { table[Int(set.rawValue)] = .family(6) }
     for set in never { table[Int(set.rawValue)] = .never }
     for (set, feature) in byFeature { table[Int(set.rawValue)] = .feature(feature) }
     // SYSCALL and SYSRET outside 64-bit mode.
@@ -38,13 +79,17 @@ extension CPUModel {
     return table
   }()
 
-  /// The base instruction set; and what lies in the space of hint NOPs, where an instruction of a missing feature does
-  /// nothing: CET's ENDBR and RDSSP (the others of CET have no rows), MPX, CLDEMOTE, prefetches.
+  /// Instructions of the Pentium Pro; and what lies in its space of hint NOPs, where an instruction of a missing feature
+  /// does nothing: CET's ENDBR and RDSSP (the others of CET have no rows), MPX, CLDEMOTE, prefetches.
+  private static let family6: [ZydisISASet] = [
+    ZYDIS_ISA_SET_PPRO, ZYDIS_ISA_SET_FAT_NOP, ZYDIS_ISA_SET_RDPMC, ZYDIS_ISA_SET_CET, ZYDIS_ISA_SET_MPX,
+    ZYDIS_ISA_SET_CLDEMOTE, ZYDIS_ISA_SET_PREFETCH_NOP, ZYDIS_ISA_SET_PREFETCHWT1,
+  ]
+
+  /// The base instruction set.
   private static let always: [ZydisISASet] = [
     ZYDIS_ISA_SET_I86, ZYDIS_ISA_SET_I186, ZYDIS_ISA_SET_I286PROTECTED, ZYDIS_ISA_SET_I286REAL, ZYDIS_ISA_SET_I386,
-    ZYDIS_ISA_SET_I486, ZYDIS_ISA_SET_I486REAL, ZYDIS_ISA_SET_PENTIUMREAL, ZYDIS_ISA_SET_PPRO, ZYDIS_ISA_SET_FAT_NOP,
-    ZYDIS_ISA_SET_PAUSE, ZYDIS_ISA_SET_RDPMC, ZYDIS_ISA_SET_CET, ZYDIS_ISA_SET_MPX, ZYDIS_ISA_SET_CLDEMOTE,
-    ZYDIS_ISA_SET_PREFETCH_NOP, ZYDIS_ISA_SET_PREFETCHWT1,
+    ZYDIS_ISA_SET_I486, ZYDIS_ISA_SET_I486REAL, ZYDIS_ISA_SET_PENTIUMREAL, ZYDIS_ISA_SET_PAUSE,
     // Hypercalls: VMCALL is listed with VMX and VMMCALL with SVM, whose other instructions have no rows.
     ZYDIS_ISA_SET_VTX, ZYDIS_ISA_SET_SVM,
   ]

@@ -12,30 +12,39 @@ import X86
 /// IA32_SPEC_CTRL, which the latter implies), so that indirect branches stay plain instead of becoming retpolines: Linux
 /// sets IBRS once and is done. As AMD the same is said by automatic IBRS.
 ///
-/// **AVX** is off in `standard`: one line here decides.
+/// **Older and newer ones** are data (`definition(of:)`). What a model lacks is gone everywhere: its CPUID bits and leaves,
+/// its bits in CR4, EFER and XCR0, its MSRs and its instructions. AVX is off in `standard`: `standardLevel` decides.
 public struct CPUModel: Sendable {
   public enum Vendor: String, Sendable, CaseIterable {
     case intel = "GenuineIntel"
     case amd = "AuthenticAMD"
   }
 
-  /// Levels of the x86-64 psABI.
-  public enum Level: Sendable, CaseIterable {
+  /// Named processors, oldest first: the x86-64 psABI's levels with two older ones and everything that there is.
+  public enum Level: String, Sendable, CaseIterable {
+    case i486, pentium
+    /// The psABI's baseline: up to SSE2.
+    case v1 = "x86-64-v1"
     /// Up to SSE4.2.
-    case v2
+    case v2 = "x86-64-v2"
     /// AVX, AVX2, FMA and F16C too.
-    case v3
+    case v3 = "x86-64-v3"
+    /// All that is implemented, as far as the host's units run it.
+    case max
   }
 
   public let vendor: Vendor
+  public let level: Level
+  let definition: Definition
+  let identity: Identity
   var features: CPUFeatureSet {
     didSet { deriveMasks() }
   }
   /// Width of physical addresses, at most 52.
-  var physicalAddressBits: UInt64 = 40 {
+  var physicalAddressBits: UInt64 {
     didSet { physicalAddressMask = (1 << physicalAddressBits) - 1 }
   }
-  private(set) var physicalAddressMask: UInt64 = (1 << 40) - 1
+  private(set) var physicalAddressMask: UInt64
   /// Whether page tables may map 1 GiB pages: the feature's bit, where the walk finds it at once.
   private(set) var hasGigabytePages = true
   /// Bits of CR4 and EFER that may be set, and components of XCR0.
@@ -64,9 +73,14 @@ public struct CPUModel: Sendable {
     self.processorCount = processorCount
     self.timeStampFrequency = timeStampFrequency
     self.apicTimerFrequency = apicTimerFrequency
-    features = Self.common.union(vendor == .intel ? Self.intelOnly : Self.amdOnly)
-    if level == .v3 { features = features.union(Self.level3) }
-    for feature in NativeFeatures.missing { features.remove(feature) }
+    self.level = level
+    definition = Self.definition(of: level)
+    identity = vendor == .intel ? definition.intel : definition.amd
+    physicalAddressBits = definition.physicalAddressBits
+    physicalAddressMask = (1 << definition.physicalAddressBits) - 1
+    features = definition.features
+    if features.contains(.longMode) { features = features.union(vendor == .intel ? Self.intelOnly : Self.amdOnly) }
+    for feature in NativeFeatures.missing { features.removeWithDependents(feature) }
     deriveMasks()
   }
 
@@ -78,9 +92,6 @@ public struct CPUModel: Sendable {
 
   // MARK: Identity
 
-  var family: UInt32 { vendor == .intel ? 6 : 26 }
-  var modelNumber: UInt32 { vendor == .intel ? 44 : 2 }
-  var stepping: UInt32 { vendor == .intel ? 2 : 1 }
   /// At most 47 characters.
   var brand: String { "Ringside Virtual CPU" }
 
@@ -89,8 +100,10 @@ public struct CPUModel: Sendable {
 
   /// CPUID.1:EAX.
   public var signature: UInt32 {
+    let family = identity.family
     let baseFamily = min(family, 15)
-    return stepping | (modelNumber & 15) << 4 | baseFamily << 8 | (modelNumber >> 4) << 16 | (family - baseFamily) << 20
+    return identity.stepping | (identity.model & 15) << 4 | baseFamily << 8 | (identity.model >> 4) << 16
+      | (family - baseFamily) << 20
   }
 
   // MARK: Fixed registers
@@ -111,6 +124,8 @@ public struct CPUModel: Sendable {
   /// Bits of IA32_MISC_ENABLE that are always set: no branch trace storage, no PEBS.
   static var miscellaneousEnableFixed: UInt64 { 1 << 11 | 1 << 12 }
 
+  mutating func replaceFeatures(_ features: CPUFeatureSet) { self.features = features }
+
   private mutating func deriveMasks() {
     func mask(_ bits: [(CPUFeature, UInt64)]) -> UInt64 {
       bits.reduce(0) { features.contains($1.0) ? $0 | $1.1 : $0 }
@@ -121,36 +136,12 @@ public struct CPUModel: Sendable {
         (.vme, CR4.vme | CR4.pvi), (.tsc, CR4.tsd), (.de, CR4.de), (.pse, CR4.pse), (.pae, CR4.pae), (.mce, CR4.mce),
         (.pge, CR4.pge), (.fxsr, CR4.osfxsr), (.sse, CR4.osxmmexcpt), (.umip, CR4.umip), (.la57, CR4.la57),
         (.fsgsbase, CR4.fsgsbase), (.pcid, CR4.pcide), (.xsave, CR4.osxsave), (.smep, CR4.smep), (.smap, CR4.smap),
-        (.pku, CR4.pke),
-      ]) | CR4.pce
+        (.pku, CR4.pke), (.pks, CR4.pks),
+      ]) | (identity.family >= 6 ? CR4.pce : 0)
     extendedFeatureMask = mask([
       (.syscall, EFER.sce), (.longMode, EFER.lme | EFER.lma), (.nx, EFER.nxe), (.fastFXSR, EFER.ffxsr),
       (.automaticIBRS, 1 << 21),
     ])
-    extendedStateMask = features.contains(.xsave) ? 3 | mask([(.avx, 4)]) : 0
+    extendedStateMask = features.contains(.xsave) ? 3 | mask([(.avx, 4), (.pku, XSaveArea.Component.pkru)]) : 0
   }
-}
-
-/// Features by level and vendor.
-extension CPUModel {
-  private static let common: CPUFeatureSet = [
-    .sse3, .pclmulqdq, .ssse3, .cmpxchg16b, .pcid, .sse41, .sse42, .x2apic, .movbe, .popcnt, .timeStampDeadline, .aes,
-    .xsave, .rdrand, .hypervisor,
-    .fpu, .vme, .de, .pse, .tsc, .msr, .pae, .mce, .cmpxchg8b, .apic, .sep, .mtrr, .pge, .mca, .cmov, .pat, .pse36,
-    .clflush, .mmx, .fxsr, .sse, .sse2,
-    .alwaysRunningTimer,
-    .fsgsbase, .timeStampAdjust, .bmi1, .smep, .bmi2, .erms, .invpcid, .rdseed, .adx, .smap, .clflushopt, .clwb, .sha,
-    .umip, .rdpid, .fsrm,
-    .xsaveopt, .xsavec, .xgetbv1,
-    .lahf64, .lzcnt, .prefetchw,
-    .syscall, .nx, .gigabytePages, .rdtscp, .longMode, .invariantTSC,
-  ]
-
-  private static let intelOnly: CPUFeatureSet = [.selfSnoop, .speculationControl, .architecturalCapabilities]
-
-  private static let amdOnly: CPUFeatureSet = [
-    .topologyExtensions, .lfenceSerializing, .nullSelectorClearsBase, .automaticIBRS,
-  ]
-
-  private static let level3: CPUFeatureSet = [.avx, .avx2, .fma, .f16c]
 }

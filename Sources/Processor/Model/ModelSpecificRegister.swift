@@ -36,6 +36,9 @@ enum ModelSpecificRegister {
   /// Control, status, address and miscellaneous of each bank.
   static let machineCheckBanks: ClosedRange<UInt32> = 0x400...(0x400 + 4 * machineCheckBankCount - 1)
   static let machineCheckBankCount: UInt32 = 10
+  static let timeStampDeadline: UInt32 = 0x6e0
+  static let supervisorProtectionKeys: UInt32 = 0x6e1
+  static let x2APIC: ClosedRange<UInt32> = 0x800...0x8ff
   static let extendedSupervisorState: UInt32 = 0xda0
 
   static let efer: UInt32 = 0xc000_0080

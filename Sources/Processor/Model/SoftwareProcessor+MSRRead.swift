@@ -5,6 +5,7 @@ import X86
 extension SoftwareProcessor {
   func readMSR(_ index: UInt32) throws(GuestFault) -> UInt64 {
     typealias MSR = ModelSpecificRegister
+    guard model.offersMSR(index) else { throw .generalProtection() }
     switch index {
     case MSR.fsBase: return cpu.pointee.segments.4.base
     case MSR.gsBase: return cpu.pointee.segments.5.base
@@ -16,8 +17,7 @@ extension SoftwareProcessor {
     case MSR.fmask: return cpu.pointee.fmask
     case MSR.timeStampCounter: return try timeStamp()
     case MSR.timeStampAdjust: return cpu.pointee.tscAdjust
-    case MSR.timeStampAuxiliary where model.features.contains(.rdtscp) || model.features.contains(.rdpid):
-      return cpu.pointee.tscAux
+    case MSR.timeStampAuxiliary: return cpu.pointee.tscAux
     case MSR.sysenterCS: return cpu.pointee.sysenterCS
     case MSR.sysenterESP: return cpu.pointee.sysenterESP
     case MSR.sysenterEIP: return cpu.pointee.sysenterEIP
@@ -26,10 +26,12 @@ extension SoftwareProcessor {
     case MSR.miscellaneousEnable: return cpu.pointee.miscEnable
     case MSR.debugControl: return cpu.pointee.debugControl
     case MSR.lastBranches, MSR.machineCheckAddress, MSR.machineCheckType: return 0
-    case MSR.speculationControl where model.features.contains(.speculationControl): return cpu.pointee.specControl
-    case MSR.architecturalCapabilities where model.features.contains(.architecturalCapabilities):
-      return model.architecturalCapabilities
-    case MSR.extendedSupervisorState where model.features.contains(.xsaves): return cpu.pointee.xss
+    case MSR.speculationControl: return cpu.pointee.specControl
+    // Can be written only.
+    case MSR.predictionCommand: throw .generalProtection()
+    case MSR.architecturalCapabilities: return model.architecturalCapabilities
+    case MSR.extendedSupervisorState: return cpu.pointee.xss
+    case MSR.supervisorProtectionKeys: return cpu.pointee.pkrs
     case MSR.machineCheckCapabilities...MSR.machineCheckControl, MSR.machineCheckBanks:
       return readMachineCheck(index)
     case MSR.mtrrCapabilities, MSR.mtrrDefaultType, MSR.variableMTRRs, MSR.fixedMTRR64K, MSR.fixedMTRRs16K,

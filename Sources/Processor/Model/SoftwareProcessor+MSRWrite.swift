@@ -6,6 +6,7 @@ import X86
 extension SoftwareProcessor {
   func writeMSR(_ index: UInt32, _ value: UInt64) throws(GuestFault) {
     typealias MSR = ModelSpecificRegister
+    guard model.offersMSR(index) else { throw .generalProtection() }
     switch index {
     case MSR.fsBase: cpu.pointee.segments.4.base = try canonical(value)
     case MSR.gsBase: cpu.pointee.segments.5.base = try canonical(value)
@@ -19,7 +20,7 @@ extension SoftwareProcessor {
     case MSR.timeStampAdjust:
       cpu.pointee.tscOffset &+= value &- cpu.pointee.tscAdjust
       cpu.pointee.tscAdjust = value
-    case MSR.timeStampAuxiliary where model.features.contains(.rdtscp) || model.features.contains(.rdpid):
+    case MSR.timeStampAuxiliary:
       cpu.pointee.tscAux = try checked(value, 0xffff_ffff)
     case MSR.sysenterCS: cpu.pointee.sysenterCS = value & 0xffff_ffff
     case MSR.sysenterESP: cpu.pointee.sysenterESP = try canonical(value)
@@ -33,11 +34,16 @@ extension SoftwareProcessor {
     case MSR.debugControl:
       cpu.pointee.debugControl = try checked(value, DebugMSR.lastBranchRecord | DebugMSR.branchTrapFlag)
     case MSR.machineCheckAddress, MSR.machineCheckType: _ = try checked(value, 0)
-    case MSR.speculationControl where model.features.contains(.speculationControl):
+    case MSR.speculationControl:
       cpu.pointee.specControl = try checked(value, 1)
     // There is no predictor to bar.
-    case MSR.predictionCommand where model.features.contains(.speculationControl): _ = try checked(value, 1)
-    case MSR.extendedSupervisorState where model.features.contains(.xsaves): cpu.pointee.xss = try checked(value, 0)
+    case MSR.predictionCommand: _ = try checked(value, 1)
+    case MSR.extendedSupervisorState: cpu.pointee.xss = try checked(value, 0)
+    case MSR.supervisorProtectionKeys:
+      cpu.pointee.pkrs = try checked(value, 0xffff_ffff)
+      if cpu.pointee.cr4 & CR4.pks != 0 { translations.flushAll() }
+    // The bit that turns the x2APIC on.
+    case MSR.apicBase where value & 1 << 10 != 0 && !model.features.contains(.x2apic): throw .generalProtection()
     case MSR.machineCheckCapabilities...MSR.machineCheckControl, MSR.machineCheckBanks:
       try writeMachineCheck(index, value)
     case MSR.mtrrDefaultType, MSR.variableMTRRs, MSR.fixedMTRR64K, MSR.fixedMTRRs16K, MSR.fixedMTRRs4K:

@@ -51,17 +51,22 @@ struct InstructionRow: Sendable {
   let operands: OperandClass
   let options: Options
   let function: SemanticFunction
+  /// The source file that has the row, as `Module/File.swift`: the instruction's family.
+  let file: StaticString
 
-  init(_ mnemonic: ZydisMnemonic, _ function: @escaping SemanticFunction) { self.init(mnemonic, [], function) }
+  init(_ mnemonic: ZydisMnemonic, _ function: @escaping SemanticFunction, file: StaticString = #fileID) {
+    self.init(mnemonic, [], function, file: file)
+  }
 
   init(
     _ mnemonic: ZydisMnemonic, operands: OperandClass = .general, _ options: Options,
-    _ function: @escaping SemanticFunction
+    _ function: @escaping SemanticFunction, file: StaticString = #fileID
   ) {
     self.mnemonic = mnemonic
     self.operands = operands
     self.options = options
     self.function = function
+    self.file = file
   }
 }
 

@@ -16,8 +16,15 @@ enum EngineKind: String, CaseIterable, Sendable {
     }
   }
 
+  /// How it handles a sensitive but unprivileged instruction.
+  func handling(of instruction: SensitiveInstruction) -> String {
+    switch self {
+    case .interpret: "on the virtual processor's own state, by \(instruction.family)"
+    }
+  }
+
   /// Makes the engines of one machine, one for each virtual processor.
-  func factory(memory: GuestMemory, processorCount: Int) -> EngineFactory {
+  func factory(memory: GuestMemory, processor: CPUSpecification, processorCount: Int) -> EngineFactory {
     switch self {
     case .interpret:
       let codeWatch = CodeWatch(memory: memory)
@@ -25,7 +32,7 @@ enum EngineKind: String, CaseIterable, Sendable {
         Interpreter(
           memory: context.memory,
           model: CPUModel(
-            apicID: UInt32(context.cpu), processorCount: UInt32(processorCount),
+            processor, apicID: UInt32(context.cpu), processorCount: UInt32(processorCount),
             timeStampFrequency: context.timeStampFrequency),
           codeWatch: codeWatch)
       }

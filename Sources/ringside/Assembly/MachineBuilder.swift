@@ -50,7 +50,8 @@ struct MachineBuilder {
     try addPCI()
     try addConsoles(debugConsole)
     let makeEngine = configuration.engine.factory(
-      memory: machine.memory, processorCount: configuration.processorCount)
+      memory: machine.memory, processor: configuration.processor.specification,
+      processorCount: configuration.processorCount)
     for _ in 0..<configuration.processorCount { try machine.addCPU(makeEngine) }
     machine.reload = reload
   }

@@ -4,6 +4,7 @@ import Firmware
 struct MachineConfiguration {
   var engine: EngineKind
   var memory: MemorySize
+  var processor = ProcessorSelection.standard
   var processorCount: Int
   var kernel: BootFile
   var initialRAMDisk: BootFile?

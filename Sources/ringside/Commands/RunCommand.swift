@@ -39,6 +39,15 @@ struct RunCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Command line for the kernel.", valueName: "text"))
   var append = "console=ttyS0"
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Processor that the guest sees: \(CPUSpecification.modelNames.joined(separator: ", ")), then +feature, -feature \
+      and vendor=intel or vendor=amd, by commas, such as 'x86-64-v3,-avx2,+pku'. Features have Linux's names.
+      """, valueName: "model"),
+    transform: { try ProcessorSelection($0) })
+  var cpu = ProcessorSelection.standard
+
   @Option(help: ArgumentHelp("Number of virtual processors, 1 to 64.", valueName: "count"))
   var cpus = 1
 
@@ -103,7 +112,7 @@ struct RunCommand: ParsableCommand {
     let guest = kernel == nil ? try GuestFiles.find() : nil
     let ramDisk = initrd ?? guest?.initialRAMDisk
     return MachineConfiguration(
-      engine: engine.chosen, memory: memory, processorCount: cpus,
+      engine: engine.chosen, memory: memory, processor: cpu, processorCount: cpus,
       kernel: try BootFile(path: kernel ?? guest?.kernel ?? ""),
       initialRAMDisk: try ramDisk.map { try BootFile(path: $0) }, commandLine: append,
       debugExitPort: debugExit?.value, endsOnReset: noReboot)

@@ -248,7 +248,7 @@ final class TestProcessor {
     let decoder = processor.decoder
     guard decoder.decode(bytes, count: code.count, mode: mode) == nil else { throw .invalidOpcode }
     let op = decoder.operands(offset: 0, number: 0)
-    guard processor.model.offers(decoder.instruction.pointee.meta.isa_set),
+    guard processor.model.offers(UnsafePointer(decoder.instruction)),
       let number = InstructionTable.rowNumber(for: decoder.instruction.pointee.mnemonic, op)
     else { throw .invalidOpcode }
     let row = InstructionTable.rows[Int(number)]
