@@ -8,8 +8,8 @@ struct CodeMode: OptionSet, Hashable, Sendable {
   static let code64 = CodeMode(rawValue: 2)
   /// Real-address or virtual-8086 mode.
   static let paragraphs = CodeMode(rawValue: 4)
-  /// CPL 3.
-  static let user = CodeMode(rawValue: 8)
+  /// CPL above 0.
+  static let unprivileged = CodeMode(rawValue: 8)
   /// x87 and MMX instructions run (CR0.EM and CR0.TS clear).
   static let x87 = CodeMode(rawValue: 16)
   /// SSE instructions run (CR4.OSFXSR set, CR0.EM and CR0.TS clear).

@@ -37,7 +37,7 @@ extension SoftwareProcessor {
       if usesParagraphs { mode.insert(.paragraphs) }
       if isFlat { mode.insert(.flat) }
     }
-    if cpu.pointee.cpl == 3 { mode.insert(.user) }
+    if cpu.pointee.cpl != 0 { mode.insert(.unprivileged) }
     let cr0 = cpu.pointee.cr0
     let cr4 = cpu.pointee.cr4
     if cr0 & (CR0.em | CR0.ts) == 0 {

@@ -38,7 +38,7 @@ struct InterruptReturnTests {
     #expect(cpu.pointee.nmiBlocked == 0)
     #expect(cpu.pointee.segments.5.base == 0x1234_5678_9abc, "a null GS keeps its base")
     #expect(cpu.pointee.segments.3.attributes == 0, "ring 0's DS is gone")
-    #expect(test.processor.codeMode.contains(.user))
+    #expect(test.processor.codeMode.contains(.unprivileged))
   }
 
   @Test func flagsByRing() {

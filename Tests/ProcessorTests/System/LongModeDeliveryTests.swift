@@ -118,7 +118,7 @@ struct LongModeDeliveryTests {
           #expect(cpu.pointee.rflags == RFLAGS.fixed | RFLAGS.cf)
           #expect(cpu.pointee.cpl == 0 && cpu.pointee.segments.1.selector == 0x50)
           #expect(cpu.pointee.segments.2.selector == (ring == 3 ? 0 : ss))
-          #expect(test.processor.codeMode.contains(.code64) && !test.processor.codeMode.contains(.user))
+          #expect(test.processor.codeMode.contains(.code64) && !test.processor.codeMode.contains(.unprivileged))
         }
       }
     }

@@ -34,7 +34,7 @@ struct SystemCallTests {
     #expect(cpu.pointee.segments.1.selector == 0x10 && cpu.pointee.segments.1.attributes == 0xa09b)
     #expect(cpu.pointee.segments.2.selector == 0x18 && cpu.pointee.segments.2.attributes == 0xc093)
     #expect(cpu.pointee.gpr.4 == Layout.stack)
-    #expect(!test.processor.codeMode.contains(.user))
+    #expect(!test.processor.codeMode.contains(.unprivileged))
 
     cpu.pointee.gpr.11 = ~0
     #expect(test.execute(Self.sysretq) == nil)
@@ -42,7 +42,7 @@ struct SystemCallTests {
     #expect(cpu.pointee.rflags == 0x3c_7fd7)
     #expect(cpu.pointee.segments.1.selector == 0x43 && cpu.pointee.segments.1.attributes == 0xa0fb)
     #expect(cpu.pointee.segments.2.selector == 0x3b && cpu.pointee.segments.2.attributes == 0xc0f3)
-    #expect(test.processor.codeMode.contains(.user) && test.processor.codeMode.contains(.code64))
+    #expect(test.processor.codeMode.contains(.unprivileged) && test.processor.codeMode.contains(.code64))
   }
 
   @Test func sysretToCompatibilityMode() {

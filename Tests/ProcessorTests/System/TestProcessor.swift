@@ -252,7 +252,7 @@ final class TestProcessor {
       let number = InstructionTable.rowNumber(for: decoder.instruction.pointee.mnemonic, op)
     else { throw .invalidOpcode }
     let row = InstructionTable.rows[Int(number)]
-    if row.options.contains(.privileged), cpu.pointee.cpl == 3 { throw .generalProtection() }
+    if row.options.contains(.privileged), mode.contains(.unprivileged) { throw .generalProtection() }
     return (op, row)
   }
 
