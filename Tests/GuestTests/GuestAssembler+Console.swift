@@ -3,10 +3,6 @@ extension GuestAssembler {
   private static let lineStatusPort: UInt32 = 0x3fd
   private static let powerPort: UInt32 = 0x604
 
-  mutating func print(_ text: String) {
-    for byte in text.utf8 { out(port: Self.serialPort, byte) }
-  }
-
   /// Sends back all that comes in, up to but without the character `end`. Looks for it again and again, without
   /// interrupts.
   mutating func echo(until end: Character) {
