@@ -61,7 +61,7 @@ let package = Package(
       dependencies: ["CHost", "Host", "Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
       path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
-      name: "DevicesTests", dependencies: ["Devices", "Machine", "Memory", "TestSupport"], swiftSettings: strict),
+      name: "DevicesTests", dependencies: ["Devices", "Machine", "Memory", "TestSupport", "X86"], swiftSettings: strict),
     .testTarget(
       name: "FirmwareTests", dependencies: ["CHost", "Firmware", "Memory", "TestSupport", "X86"], swiftSettings: strict),
     .testTarget(name: "HostTests", dependencies: ["CHost", "Host", "TestSupport"], swiftSettings: strict),
@@ -71,6 +71,7 @@ let package = Package(
         "CHost", "Host", "Machine", "Memory", "TestSupport", "X86", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
+    .testTarget(name: "MemoryTests", dependencies: ["Memory", "X86"], swiftSettings: strict),
     .testTarget(
       name: "ProcessorTests",
       dependencies: ["CHost", "CZydis", "Host", "Machine", "Memory", "Processor", "TestSupport", "X86"],
@@ -80,7 +81,7 @@ let package = Package(
     .testTarget(
       name: "RingsideTests",
       dependencies: [
-        "CHost", "Devices", "Host", "Machine", "Memory", "TestSupport", "ringside",
+        "CHost", "Devices", "Firmware", "Host", "Machine", "Memory", "TestSupport", "ringside",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],

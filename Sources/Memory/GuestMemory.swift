@@ -10,22 +10,30 @@ public struct PageAttributes: OptionSet, Sendable {
   public static let holdsCode = PageAttributes(rawValue: 2)
   /// Somebody wants to know of each write.
   public static let watched = PageAttributes(rawValue: 4)
+  /// ROM: a guest's writes go to the bus, as if there were no memory. Set when the memory is made, and for good.
+  public static let readOnly = PageAttributes(rawValue: 8)
 }
 
-/// The guest's RAM: one memfd, mapped once, so that another process can map it too and snapshots can clone it.
+/// The guest's RAM, and its ROM: one memfd, mapped once, so that another process can map it too and snapshots can clone
+/// it.
 ///
-/// RAM up to `lowLimit` (3 GiB) starts at address 0; what is more continues at 4 GiB, as on a PC. The mapping is aligned
-/// to 2 MiB and asks for huge pages. What is known of pages is in arrays of bytes beside it: `dirty`, where writers store
-/// ones, and `attributes`, which change rarely and under a lock, because a lost bit there would be a missed report.
+/// RAM up to `lowLimit` (3 GiB) starts at address 0; what is more continues at 4 GiB, as on a PC. A ROM lies in the hole
+/// between, and its bytes follow the RAM's in the mapping. The mapping is aligned to 2 MiB and asks for huge pages. What is
+/// known of pages is in arrays of bytes beside it: `dirty`, where writers store ones, and `attributes`, which change rarely
+/// and under a lock, because a lost bit there would be a missed report.
 public final class GuestMemory: @unchecked Sendable {
   public enum Failure: Error, CustomStringConvertible {
     case size(UInt64, limit: UInt64)
+    case readOnly(Range<UInt64>)
     case host(call: String, errno: Int32, size: UInt64)
 
     public var description: String {
       switch self {
       case .size(let size, let limit):
         "a guest memory of \(size) bytes is not possible: give a multiple of 4096 from 1 MiB to \(limit) bytes"
+      case .readOnly(let range):
+        "a ROM at 0x\(String(range.lowerBound, radix: 16)) to 0x\(String(range.upperBound, radix: 16)) is not possible: "
+          + "it takes whole pages of 4096 bytes between 3 and 4 GiB"
       case .host(let call, let errno, let size):
         "the host could not provide \(size >> 20) MiB of guest memory (\(call): \(String(cString: strerror(errno))))"
       }
@@ -39,9 +47,13 @@ public final class GuestMemory: @unchecked Sendable {
 
   /// Bytes of RAM.
   public let size: UInt64
+  /// Where the ROM is; empty: there is none.
+  public let readOnly: Range<UInt64>
+  /// Bytes of RAM and ROM.
+  public let mappedSize: UInt64
   /// The memfd.
   public let descriptor: Int32
-  /// Host address of the first byte; RAM is contiguous here.
+  /// Host address of the first byte; RAM is contiguous here, and ROM follows it.
   public let base: UnsafeMutableRawPointer
   /// One `PageAttributes` byte for each page, in host order. Changed under the lock of whoever grants the attribute.
   public let attributes: UnsafeMutablePointer<UInt8>
@@ -51,8 +63,16 @@ public final class GuestMemory: @unchecked Sendable {
   /// the engine (a device's DMA, a debugger). Set by the virtual machine before anything runs.
   public var onProtectedWrite: (@Sendable (Range<UInt64>) -> Void)?
 
-  public init(size: UInt64) throws(Failure) {
+  /// Memory that is all zeros. `readOnly` is where a ROM lies; whoever has its contents puts them there with `install`.
+  public init(size: UInt64, readOnly: Range<UInt64> = 0..<0) throws(Failure) {
     guard size >= 1 << 20, size <= 1 << 40, size & 0xfff == 0 else { throw .size(size, limit: 1 << 40) }
+    guard
+      readOnly.isEmpty
+        || (readOnly.lowerBound >= Self.lowLimit && readOnly.upperBound <= Self.highBase
+          && (readOnly.lowerBound | readOnly.upperBound) & 0xfff == 0)
+    else { throw .readOnly(readOnly) }
+    let ramSize = size
+    let size = size + UInt64(readOnly.count)
     let alignment: UInt64 = 2 << 20
     let fd = hostMemoryFile("ringside-ram")
     guard fd >= 0 else { throw .host(call: "memfd_create", errno: errno, size: size) }
@@ -79,45 +99,58 @@ public final class GuestMemory: @unchecked Sendable {
       throw .host(call: "mmap", errno: error, size: size)
     }
     madvise(mapping, Int(size), MADV_HUGEPAGE)
-    self.size = size
+    self.size = ramSize
+    self.readOnly = readOnly
+    mappedSize = size
     descriptor = fd
     base = mapping
     attributes = .allocate(capacity: Int(size >> 12))
     attributes.initialize(repeating: 0, count: Int(size >> 12))
     dirty = .allocate(capacity: Int(size >> 12))
     dirty.initialize(repeating: 0, count: Int(size >> 12))
+    for page in Int(ramSize >> 12)..<Int(size >> 12) { attributes[page] = PageAttributes.readOnly.rawValue }
   }
 
   deinit {
-    munmap(base, Int(size))
+    munmap(base, Int(mappedSize))
     close(descriptor)
     attributes.deallocate()
     dirty.deallocate()
   }
 
-  /// Offset into the mapping of a guest-physical address, or nil where there is no RAM.
+  /// Offset into the mapping of a guest-physical address, or nil where there is neither RAM nor ROM.
   @inlinable public func offset(of address: GuestPhysicalAddress) -> UInt64? {
     let raw = address.rawValue
     let low = min(size, Self.lowLimit)
     if raw < low { return raw }
-    guard raw >= Self.highBase else { return nil }
-    let offset = raw &- Self.highBase &+ Self.lowLimit
-    return offset < size ? offset : nil
+    if raw >= Self.highBase {
+      let offset = raw &- Self.highBase &+ Self.lowLimit
+      return offset < size ? offset : nil
+    }
+    return readOnly.contains(raw) ? raw &- readOnly.lowerBound &+ size : nil
   }
 
   /// The guest-physical address of an offset into the mapping.
   @inlinable public func address(atOffset offset: UInt64) -> GuestPhysicalAddress {
-    GuestPhysicalAddress(offset < Self.lowLimit ? offset : offset &- Self.lowLimit &+ Self.highBase)
+    if offset >= size { return GuestPhysicalAddress(offset &- size &+ readOnly.lowerBound) }
+    return GuestPhysicalAddress(offset < Self.lowLimit ? offset : offset &- Self.lowLimit &+ Self.highBase)
   }
 
-  /// Host address of the page that holds `address`, or nil where there is no RAM. Valid for accesses within that page.
+  /// Host address of the page that holds `address`, or nil where there is neither RAM nor ROM. Valid for reads within
+  /// that page; before a write, see `writableHostPage`.
   @inlinable public func hostPage(of address: GuestPhysicalAddress) -> UnsafeMutableRawPointer? {
     guard let offset = offset(of: address) else { return nil }
     return base + Int(offset & ~0xfff)
   }
 
-  /// Number of 4 KiB pages.
-  public var pageCount: Int { Int(size >> 12) }
+  /// Host address of the RAM page that holds `address`; nil in ROM too.
+  @inlinable public func writableHostPage(of address: GuestPhysicalAddress) -> UnsafeMutableRawPointer? {
+    guard let offset = offset(of: address), offset < size else { return nil }
+    return base + Int(offset & ~0xfff)
+  }
+
+  /// Number of 4 KiB pages, of RAM and ROM.
+  public var pageCount: Int { Int(mappedSize >> 12) }
 
   /// The guest-physical ranges that are RAM, in ascending order.
   public var ranges: [Range<UInt64>] {
@@ -128,16 +161,22 @@ public final class GuestMemory: @unchecked Sendable {
 
   /// Whether the whole of `count` bytes at `address` is RAM.
   public func contains(_ address: GuestPhysicalAddress, count: UInt64) -> Bool {
-    ranges.contains {
-      $0.lowerBound <= address.rawValue && address.rawValue < $0.upperBound
-        && count <= $0.upperBound - address.rawValue
-    }
+    ranges.contains { Self.isWithin($0, address, count) }
   }
 
-  /// Copies guest memory out. False, and nothing copied, where not all of the range is RAM.
+  /// Whether the whole of `count` bytes at `address` is RAM, or all of it ROM.
+  public func isReadable(_ address: GuestPhysicalAddress, count: UInt64) -> Bool {
+    contains(address, count: count) || Self.isWithin(readOnly, address, count)
+  }
+
+  private static func isWithin(_ range: Range<UInt64>, _ address: GuestPhysicalAddress, _ count: UInt64) -> Bool {
+    range.contains(address.rawValue) && count <= range.upperBound - address.rawValue
+  }
+
+  /// Copies guest memory out. False, and nothing copied, where not all of the range is readable.
   public func read(_ address: GuestPhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
     guard let destination = buffer.baseAddress else { return true }
-    guard contains(address, count: UInt64(buffer.count)), let offset = offset(of: address) else { return false }
+    guard isReadable(address, count: UInt64(buffer.count)), let offset = offset(of: address) else { return false }
     memcpy(destination, base + Int(offset), buffer.count)
     return true
   }
@@ -152,6 +191,28 @@ public final class GuestMemory: @unchecked Sendable {
     return true
   }
 
+  /// Fills a range with one byte, as `write` would.
+  @discardableResult
+  public func fill(_ address: GuestPhysicalAddress, count: UInt64, with byte: UInt8) -> Bool {
+    guard count > 0 else { return true }
+    guard contains(address, count: count), let offset = offset(of: address) else { return false }
+    memset(base + Int(offset), Int32(byte), Int(count))
+    noteWrite(address, count: count)
+    return true
+  }
+
+  /// Puts a ROM's contents in place, at its end and behind bytes that are all ones if it is shorter than the place for
+  /// it. Before anything runs.
+  public func install(readOnly contents: [UInt8]) {
+    precondition(contents.count <= readOnly.count, "a ROM is larger than the place for it")
+    let rom = base + Int(size)
+    memset(rom, 0xff, readOnly.count)
+    contents.withUnsafeBytes { bytes in
+      guard let source = bytes.baseAddress else { return }
+      memcpy(rom + readOnly.count - bytes.count, source, bytes.count)
+    }
+  }
+
   /// To be called after writing through a host pointer. The range must be RAM.
   public func noteWrite(_ address: GuestPhysicalAddress, count: UInt64) {
     guard count > 0, let first = offset(of: address) else { return }
@@ -164,10 +225,10 @@ public final class GuestMemory: @unchecked Sendable {
     if isProtected { onProtectedWrite?(address.rawValue..<(address.rawValue + count)) }
   }
 
-  /// Copies out a value of a trivial type, or nil where not all of it is RAM.
+  /// Copies out a value of a trivial type, or nil where not all of it is readable.
   public func load<T: BitwiseCopyable>(_ address: GuestPhysicalAddress, as type: T.Type) -> T? {
     let count = UInt64(MemoryLayout<T>.size)
-    guard contains(address, count: count), let offset = offset(of: address) else { return nil }
+    guard isReadable(address, count: count), let offset = offset(of: address) else { return nil }
     return (base + Int(offset)).loadUnaligned(as: T.self)
   }
 

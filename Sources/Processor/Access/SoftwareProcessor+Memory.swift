@@ -116,7 +116,7 @@ extension SoftwareProcessor {
     if (start & 0xfff) &+ UInt64(size) <= 4096 {
       let physical = try translate(start, for: .write, rights: .current)
       noteDataAccess(start, count: size, isWrite: true)
-      if let page = memory.hostPage(of: physical) {
+      if let page = memory.writableHostPage(of: physical) {
         let host = page + Int(physical.rawValue & 0xfff)
         let old: T = isLocked ? Self.exchange(host, change) : Self.plainUpdate(host, change)
         noteWrite(physical, count: size)
@@ -184,8 +184,9 @@ extension SoftwareProcessor {
     return try deviceLoad(address, size: size)
   }
 
+  /// `size` bytes (1 to 8) within one page: RAM, or the bus for devices and ROM.
   private func storePhysical(_ value: UInt64, at address: GuestPhysicalAddress, size: Int) {
-    guard let page = memory.hostPage(of: address) else { return deviceStore(value, at: address, size: size) }
+    guard let page = memory.writableHostPage(of: address) else { return deviceStore(value, at: address, size: size) }
     let host = page + Int(address.rawValue & 0xfff)
     switch size {
     case 1: host.storeBytes(of: UInt8(truncatingIfNeeded: value), as: UInt8.self)

@@ -135,7 +135,7 @@ extension SoftwareProcessor {
     if access == .fetch {
       entry.fetchTag = page
     } else {
-      let isPlain = PageAttributes(rawValue: memory.attributes[number]).isDisjoint(with: [.holdsCode, .watched])
+      let isPlain = PageAttributes(rawValue: memory.attributes[number]).isDisjoint(with: [.holdsCode, .watched, .readOnly])
       if isWritable, isPlain { memory.dirty[number] = 1 }
       entry.readTag = page
       entry.writeTag = isWritable && isPlain ? page : noPage
@@ -279,7 +279,7 @@ extension SoftwareProcessor {
   private func mark(_ location: UInt64, _ entry: inout UInt64, _ bits: UInt64, size: Int) -> Bool {
     guard entry & bits != bits else { return true }
     let address = GuestPhysicalAddress(location & addressLines)
-    guard let page = memory.hostPage(of: address) else { return true }
+    guard let page = memory.writableHostPage(of: address) else { return true }
     let seen = hostCompareExchange(page + Int(address.rawValue & 0xfff), entry, entry | bits, Int32(size))
     guard seen == entry else { return false }
     entry |= bits

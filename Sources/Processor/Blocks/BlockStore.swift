@@ -41,7 +41,7 @@ final class BlockStore {
     blockCapacity = capacity / 4
     operations = .allocate(capacity: operationCapacity)
     blocks = .allocate(capacity: blockCapacity)
-    let pageCount = Int(memory.size >> 12)
+    let pageCount = memory.pageCount
     pages = .allocate(capacity: pageCount)
     pages.initialize(repeating: nil, count: pageCount)
     secondPages = .allocate(capacity: pageCount)

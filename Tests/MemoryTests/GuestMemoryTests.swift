@@ -1,0 +1,61 @@
+import Testing
+import X86
+
+@testable import Memory
+
+@Suite struct GuestMemoryTests {
+  /// Addresses and offsets are two views of the same bytes, whatever the memory is made of. Nothing of it is touched, so
+  /// that sizes cost no memory.
+  @Test(
+    arguments: [1 << 20, 3 << 30, 5 << 30] as [UInt64], [0..<0, 0xffff_0000..<0x1_0000_0000] as [Range<UInt64>])
+  func offsets(size: UInt64, readOnly: Range<UInt64>) throws {
+    let memory = try GuestMemory(size: size, readOnly: readOnly)
+    #expect(memory.mappedSize == size + UInt64(readOnly.count) && memory.pageCount == Int(memory.mappedSize >> 12))
+    let places = memory.ranges + (readOnly.isEmpty ? [] : [readOnly])
+    var offset: UInt64 = 0
+    for place in [places[0]] + memory.ranges.dropFirst() + (readOnly.isEmpty ? [] : [readOnly]) {
+      for address in [place.lowerBound, place.lowerBound + 0x1234, place.upperBound - 1] {
+        let found = try #require(memory.offset(of: GuestPhysicalAddress(address)))
+        #expect(found == offset + address - place.lowerBound)
+        #expect(memory.address(atOffset: found) == GuestPhysicalAddress(address))
+        #expect(memory.hostPage(of: GuestPhysicalAddress(address)) == memory.base + Int(found & ~0xfff))
+        #expect((memory.writableHostPage(of: GuestPhysicalAddress(address)) == nil) == readOnly.contains(address))
+      }
+      offset += UInt64(place.count)
+    }
+    #expect(memory.ranges.map { UInt64($0.count) }.reduce(0, +) == size)
+    let nowhere = [places[0].upperBound, 0xfee0_0000, 0xfffe_ffff, 1 << 40, .max]
+    for address in nowhere where !places.contains(where: { $0.contains(address) }) {
+      #expect(memory.offset(of: GuestPhysicalAddress(address)) == nil)
+      #expect(memory.hostPage(of: GuestPhysicalAddress(address)) == nil)
+    }
+  }
+
+  @Test func readOnlyMemoryIsReadAndNotWritten() throws {
+    let rom: Range<UInt64> = 0xffff_e000..<0x1_0000_0000
+    let memory = try GuestMemory(size: 1 << 20, readOnly: rom)
+    memory.install(readOnly: [1, 2, 3])
+    let last = GuestPhysicalAddress(rom.upperBound - 4)
+    #expect(memory.load(last, as: UInt32.self) == 0x0302_01ff)
+    #expect(memory.load(last &+ 1, as: UInt32.self) == nil)
+    #expect(!memory.store(7 as UInt8, at: last) && !memory.fill(last, count: 4, with: 0))
+    #expect(memory.load(last, as: UInt32.self) == 0x0302_01ff)
+    #expect(!memory.contains(last, count: 1) && memory.isReadable(last, count: 4) && !memory.isReadable(last, count: 5))
+    let pages = memory.pageCount
+    #expect(memory.attributes[pages - 1] == PageAttributes.readOnly.rawValue)
+    #expect(memory.attributes[pages - 2] == PageAttributes.readOnly.rawValue && memory.attributes[pages - 3] == 0)
+    // RAM is as it always was.
+    #expect(memory.fill(GuestPhysicalAddress(0xf_fff0), count: 16, with: 0x5a))
+    #expect(memory.load(GuestPhysicalAddress(0xf_fff8), as: UInt64.self) == 0x5a5a_5a5a_5a5a_5a5a)
+    #expect(!memory.fill(GuestPhysicalAddress(0xf_fff0), count: 17, with: 0))
+  }
+
+  @Test(
+    arguments: [
+      0x1000..<0x2000, 0xbfff_f000..<0xc000_0000, 0xffff_f000..<0x1_0000_1000, 0xffff_f800..<0x1_0000_0000,
+      0xffff_e000..<0xffff_e800,
+    ] as [Range<UInt64>])
+  func readOnlyMemoryHasItsPlace(range: Range<UInt64>) {
+    #expect(throws: GuestMemory.Failure.self) { try GuestMemory(size: 1 << 20, readOnly: range) }
+  }
+}
