@@ -42,11 +42,12 @@ import Testing
   }
 
   @Test(arguments: [false, true]) func recognisesPVH(is64Bit: Bool) throws {
-    guard case .pvh(let image) = try BootImage.identify(SyntheticImage.elf(is64Bit: is64Bit), name: "k") else {
+    let file = SyntheticImage.elf(is64Bit: is64Bit)
+    guard case .pvh(let image, let entry) = try BootImage.identify(file, name: "k") else {
       Issue.record("not PVH")
       return
     }
-    #expect(image.entry == 0x20_0010)
+    #expect(entry == 0x20_0010 && image.noteEntry == entry && image.entry == 0x20_0020)
     #expect(image.segments.map(\.memory) == [0x20_0000..<0x20_2000])
     #expect(image.segments.map(\.fileSize) == [0x1000] && image.segments.map(\.fileOffset) == [0x200])
   }

@@ -24,7 +24,7 @@ import X86
     try BootLoader.load(
       BootParameters(
         kernel: BootFile(name: "kernel", bytes: image),
-        initialRAMDisk: ramDisk.map { BootFile(name: "initrd", bytes: $0) }, commandLine: commandLine,
+        modules: ramDisk.map { [BootModule(BootFile(name: "initrd", bytes: $0))] } ?? [], commandLine: commandLine,
         acpiRootPointer: GuestPhysicalAddress(0xe0000)),
       memory: memory, map: map, state: &state)
   }
@@ -98,7 +98,7 @@ import X86
 
     // The initial RAM disk: whole pages at the end of memory.
     let place: Range<UInt64> = 0xff_e000..<0xff_e000 + 5000
-    #expect(loaded.initialRAMDisk == place)
+    #expect(loaded.modules == [place])
     #expect(load(page + 0x218, UInt32.self) == 0xff_e000 && load(page + 0x21c, UInt32.self) == 5000)
     var copy = [UInt8](repeating: 0, count: disk.count)
     #expect(copy.withUnsafeMutableBytes { memory.read(GuestPhysicalAddress(0xff_e000), into: $0) })

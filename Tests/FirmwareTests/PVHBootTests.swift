@@ -27,7 +27,10 @@ import X86
     let loaded = try BootLoader.load(
       BootParameters(
         kernel: BootFile(name: "kernel", bytes: SyntheticImage.elf(is64Bit: is64Bit)),
-        initialRAMDisk: BootFile(name: "module", bytes: [1, 2, 3]), commandLine: "hello",
+        modules: [
+          BootModule(BootFile(name: "module", bytes: [1, 2, 3])),
+          BootModule(BootFile(name: "other", bytes: [4, 5]), arguments: "text"),
+        ], commandLine: "hello",
         acpiRootPointer: GuestPhysicalAddress(0xe0000)),
       memory: memory, map: map, state: &state)
     #expect(loaded.bootProtocol == .pvh && loaded.kernel == 0x20_0000..<0x20_2000)
@@ -43,10 +46,14 @@ import X86
 
     let info = state.gpr.3
     #expect(load(info, UInt32.self) == 0x336e_c578 && load(info + 4, UInt32.self) == 1)
-    #expect(load(info + 12, UInt32.self) == 1)
+    #expect(load(info + 12, UInt32.self) == 2)
     let module = try #require(load(info + 16, UInt64.self))
     #expect(load(module, UInt64.self) == 0x7f_f000 && load(module + 8, UInt64.self) == 3)
-    #expect(load(0x7f_f000, UInt16.self) == 0x0201)
+    #expect(load(0x7f_f000, UInt16.self) == 0x0201 && load(module + 16, UInt64.self) == 0)
+    #expect(load(module + 32, UInt64.self) == 0x7f_e000 && load(0x7f_e000, UInt16.self) == 0x0504)
+    let moduleText = try #require(load(module + 48, UInt64.self))
+    #expect((0..<5).map { load(moduleText + $0, UInt8.self) } == Array("text".utf8) + [0])
+    #expect(loaded.modules == [0x7f_f000..<0x7f_f003, 0x7f_e000..<0x7f_e002])
     let text = try #require(load(info + 24, UInt64.self))
     #expect((0..<6).map { load(text + $0, UInt8.self) } == Array("hello".utf8) + [0])
     #expect(load(info + 32, UInt64.self) == 0xe0000)

@@ -3,6 +3,8 @@
 /// Small kernels that never run: just enough of a header for a loader.
 enum SyntheticImage {
   static let codeByte: UInt8 = 0xc3
+  /// What ELF images are linked higher than they are loaded.
+  static let virtualOffset: UInt32 = 0x8000_0000
 
   /// A bzImage with one setup sector and `kernelSize` bytes of kernel.
   static func linux(
@@ -31,6 +33,7 @@ enum SyntheticImage {
   }
 
   /// An ELF file with a PVH note and one segment at 2 MiB, of which the second half is not in the file.
+  /// The ELF header's own entry point is 16 bytes behind the note's, at a virtual address that is 0x8000_0000 higher.
   static func elf(is64Bit: Bool, entry: UInt32 = 0x20_0010, hasNote: Bool = true) -> [UInt8] {
     let dataOffset = 0x200
     let noteOffset = 0x180
@@ -45,11 +48,14 @@ enum SyntheticImage {
     image.put(UInt16(is64Bit ? 62 : 3), at: 0x12)
     let headers = is64Bit ? 0x40 : 0x34
     let headerSize = is64Bit ? 0x38 : 0x20
+    let start = virtualOffset &+ entry &+ 0x10
     if is64Bit {
+      image.put(UInt64(start), at: 0x18)
       image.put(UInt64(headers), at: 0x20)
       image.put(UInt16(headerSize), at: 0x36)
       image.put(UInt16(2), at: 0x38)
     } else {
+      image.put(start, at: 0x18)
       image.put(UInt32(headers), at: 0x1c)
       image.put(UInt16(headerSize), at: 0x2a)
       image.put(UInt16(2), at: 0x2c)
@@ -61,11 +67,13 @@ enum SyntheticImage {
       image.put(type, at: base)
       if is64Bit {
         image.put(UInt64(offset), at: base + 0x08)
+        image.put(address + UInt64(virtualOffset), at: base + 0x10)
         image.put(address, at: base + 0x18)
         image.put(UInt64(size), at: base + 0x20)
         image.put(UInt64(memorySize), at: base + 0x28)
       } else {
         image.put(UInt32(offset), at: base + 0x04)
+        image.put(UInt32(address) + virtualOffset, at: base + 0x08)
         image.put(UInt32(address), at: base + 0x0c)
         image.put(UInt32(size), at: base + 0x10)
         image.put(UInt32(memorySize), at: base + 0x14)
@@ -87,6 +95,51 @@ enum SyntheticImage {
     notes.append("Xen", count: 4)
     notes.append(entry)
     for (index, byte) in notes.bytes.enumerated() { image.put(byte, at: noteOffset + index) }
+    return image.bytes
+  }
+
+  /// `elf` with a multiboot header at 0x600, in the loaded part.
+  static func multiboot(is64Bit: Bool, flags: UInt32 = 3) -> [UInt8] {
+    var image = ByteWriter(elf(is64Bit: is64Bit, hasNote: false))
+    for (index, word) in [0x1bad_b002, flags, 0 &- 0x1bad_b002 &- flags].enumerated() {
+      image.put(word as UInt32, at: 0x600 + 4 * index)
+    }
+    return image.bytes
+  }
+
+  /// A file without a format whose multiboot header, at 0x20, says that all from there on goes to 3 MiB.
+  static func flatMultiboot(loadEnd: UInt32 = 0, bssEnd: UInt32 = 0x30_3000, entry: UInt32 = 0x30_0040) -> [UInt8] {
+    let flags: UInt32 = 1 << 16
+    var image = ByteWriter([UInt8](repeating: codeByte, count: 0x1020))
+    let words = [
+      0x1bad_b002, flags, 0 &- 0x1bad_b002 &- flags, 0x30_0000, 0x30_0000, loadEnd, bssEnd, entry,
+    ]
+    for (index, word) in words.enumerated() { image.put(word, at: 0x20 + 4 * index) }
+    return image.bytes
+  }
+
+  /// A tag of a multiboot 2 header.
+  static func headerTag(_ type: UInt16, _ words: UInt32..., flags: UInt16 = 0) -> [UInt8] {
+    var tag = ByteWriter()
+    tag.append(type)
+    tag.append(flags)
+    tag.append(UInt32(8 + 4 * words.count))
+    for word in words { tag.append(word) }
+    tag.pad(toMultipleOf: 8)
+    return tag.bytes
+  }
+
+  /// `elf`, or where there are address tags a file without a format, with a multiboot 2 header at 0x600.
+  static func multiboot2(isELF: Bool = true, is64Bit: Bool = true, tags: [[UInt8]]) -> [UInt8] {
+    var image =
+      isELF
+      ? ByteWriter(elf(is64Bit: is64Bit, hasNote: false)) : ByteWriter([UInt8](repeating: codeByte, count: 0x1200))
+    let body = tags.flatMap(\.self) + headerTag(0)
+    let length = UInt32(16 + body.count)
+    for (index, word) in [0xe852_50d6, 0, length, 0 &- 0xe852_50d6 &- length].enumerated() {
+      image.put(word as UInt32, at: 0x600 + 4 * index)
+    }
+    for (index, byte) in body.enumerated() { image.put(byte, at: 0x610 + index) }
     return image.bytes
   }
 

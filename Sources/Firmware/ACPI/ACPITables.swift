@@ -61,7 +61,7 @@ public enum ACPITables {
 
   // MARK: Headers and checksums
 
-  private static let rootPointerSize = 36
+  static let rootPointerSize = 36
   private static let headerSize = 36
   private static let checksumOffset = 9
   private static let vendor = "RINGSD"

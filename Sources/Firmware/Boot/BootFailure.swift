@@ -23,10 +23,14 @@ public struct BootFailure: Error, Equatable, Sendable {
     case foreignELF(machine: UInt16?)
     /// An ELF file without an entry point for a hypervisor.
     case noEntryNote
+    /// A multiboot header asks for something that the specification does not know.
+    case unknownMultibootFeature(String)
     /// Address range of a segment.
     case segmentOutsideMemory(Range<UInt64>)
     /// In bytes; `needs` is how much memory would do.
     case kernelDoesNotFit(needs: UInt64, has: UInt64)
+    /// In bytes.
+    case firmwareTooLarge(size: UInt64)
     /// In bytes.
     case ramDiskDoesNotFit(size: UInt64, room: UInt64)
     /// Not an initial RAM disk; what it looks like, if that can be told.
@@ -48,7 +52,8 @@ public struct BootFailure: Error, Equatable, Sendable {
 
 extension BootFailure: CustomStringConvertible {
   /// The formats that the loader takes, for messages.
-  static let accepted = "a Linux bzImage (such as Debian's /boot/vmlinuz-…) or an ELF kernel with a PVH entry note"
+  static let accepted =
+    "a Linux bzImage (such as Debian's /boot/vmlinuz-…), a multiboot kernel or an ELF kernel with a PVH entry note"
 
   public var description: String {
     switch problem {
@@ -70,14 +75,19 @@ extension BootFailure: CustomStringConvertible {
       "\(file): is an ELF file for another processor (machine \(machine)); give one for x86-64 or i386"
     case .foreignELF(nil): "\(file): is not a little-endian ELF file; give one for x86-64 or i386"
     case .noEntryNote:
-      "\(file): is an ELF file without a PVH entry note (XEN_ELFNOTE_PHYS32_ENTRY); "
+      "\(file): is an ELF file without a multiboot header or a PVH entry note (XEN_ELFNOTE_PHYS32_ENTRY); "
         + "give a kernel built with CONFIG_PVH, or its bzImage"
+    case .unknownMultibootFeature(let what):
+      "\(file): its multiboot header needs \(what), which is unknown; give a kernel for multiboot 0.6.96 or 2.0"
     case .segmentOutsideMemory(let range):
       "\(file): has a segment at 0x\(String(range.lowerBound, radix: 16)) to 0x\(String(range.upperBound, radix: 16)), "
         + "where the guest has no free memory; segments belong between 1 MiB and the end of memory below 3 GiB"
     case .kernelDoesNotFit(let needs, let has):
       "\(file): needs \(Self.size(needs)) of memory to start and the guest has \(Self.size(has)) that it can use; "
         + (needs <= Self.lowMemory ? "give the guest more memory" : "no amount of memory would do")
+    case .firmwareTooLarge(let size):
+      "\(file): has \(Self.size(size)) and there is room for \(Self.size(FirmwareImage.limit)) of firmware; "
+        + "give a ROM image such as a PC's BIOS"
     case .ramDiskDoesNotFit(let size, let room):
       "\(file): has \(Self.size(size)) and there is room for \(Self.size(room)) beside the kernel; "
         + "give the guest more memory or a smaller initial RAM disk"

@@ -35,12 +35,7 @@ extension GuestMemory {
   /// Fills a range with zeros. It must be RAM.
   func clear(_ range: Range<UInt64>) {
     guard !range.isEmpty else { return }
-    let address = GuestPhysicalAddress(range.lowerBound)
-    let count = range.upperBound - range.lowerBound
-    guard contains(address, count: count), let start = offset(of: address) else {
-      preconditionFailure("a loader chose a range outside of guest memory")
-    }
-    (base + Int(start)).initializeMemory(as: UInt8.self, repeating: 0, count: Int(count))
-    noteWrite(address, count: count)
+    let isRAM = fill(GuestPhysicalAddress(range.lowerBound), count: range.upperBound - range.lowerBound, with: 0)
+    precondition(isRAM, "a loader chose a range outside of guest memory")
   }
 }

@@ -30,12 +30,9 @@ extension BootLoader {
     try placeCommandLine(parameters, limit: header.commandLineLimit, memory: memory)
     try memory.load(parameters.kernel, at: header.kernelOffset, count: header.kernelSize, to: address)
 
-    var ramDisk: Range<UInt64>?
-    if let file = parameters.initialRAMDisk {
-      let top = min(room.upperBound, header.ramDiskAddressMax + 1)
-      ramDisk = try InitialRAMDisk.load(
-        file, check: .linuxFormats, room: min(end, top)..<top, memory: memory)
-    }
+    let top = min(room.upperBound, header.ramDiskAddressMax + 1)
+    let ramDisk = try InitialRAMDisk.load(
+      parameters.modules.map(\.file), check: .linuxFormats, room: min(end, top)..<top, memory: memory)
 
     let zeroPage = zeroPage(header, parameters, address: address, ramDisk: ramDisk, map: map)
     memory.place(zeroPage, at: BootLayout.zeroPage)
@@ -48,7 +45,8 @@ extension BootLoader {
     }
     state.gpr.6 = BootLayout.zeroPage
     return LoadedKernel(
-      bootProtocol: header.is64Bit ? .linux64 : .linux32, kernel: loaded, entry: state.rip, initialRAMDisk: ramDisk)
+      bootProtocol: header.is64Bit ? .linux64 : .linux32, kernel: loaded, entry: state.rip,
+      modules: ramDisk.map { [$0] } ?? [])
   }
 
   /// Where the kernel is loaded, and the end of the memory that it uses before it knows the memory map. A relocatable

@@ -8,9 +8,13 @@ extension BootLoader {
   private static let startInfoMagic: UInt32 = 0x336e_c578
   private static let startInfoSize: UInt64 = 56
   private static let moduleSize: UInt64 = 32
+  private static let entrySize: UInt64 = 24
+  /// Bytes for everything but the command line.
+  private static let startInfoLimit = Int(BootLayout.commandLine.lowerBound - BootLayout.startInfo)
 
   static func loadPVH(
-    _ image: ELFImage, _ parameters: BootParameters, memory: GuestMemory, map: PhysicalMemoryMap, state: inout CPUState
+    _ image: ELFImage, entry: UInt64, _ parameters: BootParameters, memory: GuestMemory, map: PhysicalMemoryMap,
+    state: inout CPUState
   ) throws(BootFailure) -> LoadedKernel {
     let room = map.loadable
     for segment in image.segments where segment.memory.clamped(to: room) != segment.memory {
@@ -27,40 +31,53 @@ extension BootLoader {
         parameters.kernel, at: segment.fileOffset, count: segment.fileSize, to: segment.memory.lowerBound)
       memory.clear(segment.memory.lowerBound + segment.fileSize..<segment.memory.upperBound)
     }
-    var ramDisk: Range<UInt64>?
-    if let file = parameters.initialRAMDisk {
-      ramDisk = try InitialRAMDisk.load(file, check: .none, room: end..<room.upperBound, memory: memory)
+    var top = room.upperBound
+    var modules: [Range<UInt64>] = []
+    for module in parameters.modules {
+      let place = try InitialRAMDisk.load([module.file], check: .none, room: end..<top, memory: memory)
+      guard let place else { continue }
+      modules.append(place)
+      top = place.lowerBound
     }
 
-    memory.place(startInfo(parameters, ramDisk: ramDisk, map: map), at: BootLayout.startInfo)
+    let info = startInfo(parameters, modules: modules, map: map)
+    guard BootLayout.startInfo + UInt64(info.count) <= BootLayout.commandLine.lowerBound else {
+      throw BootFailure(parameters.kernel.name, .commandLineTooLong(count: info.count, limit: startInfoLimit))
+    }
+    memory.place(info, at: BootLayout.startInfo)
     state.enterProtectedMode(memory: memory)
-    state.rip = image.entry
+    state.rip = entry
     state.gpr.3 = BootLayout.startInfo
-    return LoadedKernel(bootProtocol: .pvh, kernel: start..<end, entry: image.entry, initialRAMDisk: ramDisk)
+    return LoadedKernel(bootProtocol: .pvh, kernel: start..<end, entry: entry, modules: modules)
   }
 
-  /// `hvm_start_info` version 1, followed by the module list and the memory map.
+  /// `hvm_start_info` version 1, followed by the module list, the memory map and the modules' command lines.
   private static func startInfo(
-    _ parameters: BootParameters, ramDisk: Range<UInt64>?, map: PhysicalMemoryMap
+    _ parameters: BootParameters, modules: [Range<UInt64>], map: PhysicalMemoryMap
   ) -> [UInt8] {
-    let modules = BootLayout.startInfo + startInfoSize
-    let entries = modules + moduleSize
+    let list = BootLayout.startInfo + startInfoSize
+    let entries = list + moduleSize * UInt64(modules.count)
+    var texts = ByteWriter()
+    let textsStart = entries + entrySize * UInt64(map.entries.count)
     var info = ByteWriter()
     info.append(startInfoMagic)
     info.append(UInt32(1))
     info.append(UInt32(0))
-    info.append(UInt32(ramDisk == nil ? 0 : 1))
-    info.append(ramDisk == nil ? 0 : modules)
+    info.append(UInt32(modules.count))
+    info.append(modules.isEmpty ? 0 : list)
     info.append(BootLayout.commandLine.lowerBound)
     info.append(parameters.acpiRootPointer?.rawValue ?? 0)
     info.append(entries)
     info.append(UInt32(map.entries.count))
     info.append(UInt32(0))
 
-    info.append(ramDisk?.lowerBound ?? 0)
-    info.append(UInt64(ramDisk?.count ?? 0))
-    info.append(UInt64(0))
-    info.append(UInt64(0))
+    for (range, module) in zip(modules, parameters.modules) {
+      info.append(range.lowerBound)
+      info.append(UInt64(range.count))
+      info.append(module.arguments.isEmpty ? 0 : textsStart + UInt64(texts.bytes.count))
+      info.append(UInt64(0))
+      if !module.arguments.isEmpty { texts.append(Array(module.arguments.utf8) + [0]) }
+    }
 
     for entry in map.entries {
       info.append(entry.range.lowerBound)
@@ -68,6 +85,6 @@ extension BootLoader {
       info.append(entry.kind.rawValue)
       info.append(UInt32(0))
     }
-    return info.bytes
+    return info.bytes + texts.bytes
   }
 }

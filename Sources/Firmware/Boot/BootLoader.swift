@@ -5,18 +5,19 @@ import X86
 /// What a kernel is booted with.
 public struct BootParameters {
   public var kernel: BootFile
-  public var initialRAMDisk: BootFile?
+  /// In the order in which the kernel is to see them. For Linux, parts of the initial RAM disk.
+  public var modules: [BootModule]
   /// Without a terminator.
   public var commandLine: String
   /// Where `ACPITables.install` has put the root pointer; nil: the machine has no ACPI.
   public var acpiRootPointer: GuestPhysicalAddress?
 
   public init(
-    kernel: BootFile, initialRAMDisk: BootFile? = nil, commandLine: String = "",
+    kernel: BootFile, modules: [BootModule] = [], commandLine: String = "",
     acpiRootPointer: GuestPhysicalAddress? = nil
   ) {
     self.kernel = kernel
-    self.initialRAMDisk = initialRAMDisk
+    self.modules = modules
     self.commandLine = commandLine
     self.acpiRootPointer = acpiRootPointer
   }
@@ -28,20 +29,24 @@ public struct LoadedKernel: Equatable, Sendable {
     case linux64 = "Linux, 64-bit entry"
     case linux32 = "Linux, 32-bit entry"
     case pvh = "PVH"
+    case multiboot
+    case multiboot2 = "multiboot 2"
+    case flat = "flat binary, real-address mode"
   }
 
   public var bootProtocol: BootProtocol
   /// From the lowest to the highest byte that the kernel occupies at its start.
   public var kernel: Range<UInt64>
   public var entry: UInt64
-  public var initialRAMDisk: Range<UInt64>?
+  /// One for each module; for Linux, one for all.
+  public var modules: [Range<UInt64>]
 }
 
 /// Loads a kernel into guest memory and sets the boot processor up to enter it, in the firmware's stead.
 ///
 /// Which protocol is used is told by the file: a Linux bzImage is entered at its 64-bit entry point (or its 32-bit one if
-/// it has no other), an ELF file at the address in its PVH note. So no guest code runs before the kernel, and no BIOS is
-/// needed; the price is that a kernel finds no BIOS services.
+/// it has no other), a kernel with a multiboot header as that says, another ELF file at the address in its PVH note. So no
+/// guest code runs before the kernel, and no BIOS is needed; the price is that a kernel finds no BIOS services.
 ///
 /// Everything in a kernel file is somebody else's word. Headers are checked before they are used, sizes against the file
 /// and addresses against the memory map, in arithmetic that cannot overflow; what does not fit is a `BootFailure`, which
@@ -57,22 +62,31 @@ public enum BootLoader {
     switch try BootImage.identify(parameters.kernel) {
     case .linux(let header):
       try loadLinux(header, parameters, memory: memory, map: map, state: &state)
-    case .pvh(let image):
-      try loadPVH(image, parameters, memory: memory, map: map, state: &state)
+    case .multiboot(let image):
+      try loadMultiboot(image, parameters, memory: memory, map: map, state: &state)
+    case .pvh(let image, let entry):
+      try loadPVH(image, entry: entry, parameters, memory: memory, map: map, state: &state)
     }
   }
 
-  /// Puts the command line, with its terminator, where the kernel is told to look. `limit` is the kernel's own, in bytes.
+  /// Refuses a command line that no kernel, or not this one, can take. `limit` is the kernel's own, in bytes.
+  static func checkCommandLine(_ parameters: BootParameters, limit: Int) throws(BootFailure) {
+    let name = parameters.kernel.name
+    let room = BootLayout.commandLine.upperBound - BootLayout.commandLine.lowerBound - 1
+    let limit = min(limit, Int(room))
+    for text in [parameters.commandLine] + parameters.modules.map(\.arguments) {
+      guard !text.utf8.contains(0) else { throw BootFailure(name, .commandLineHasNUL) }
+      guard text.utf8.count <= limit else {
+        throw BootFailure(name, .commandLineTooLong(count: text.utf8.count, limit: limit))
+      }
+    }
+  }
+
+  /// Puts the command line, with its terminator, where the kernel is told to look.
   static func placeCommandLine(
     _ parameters: BootParameters, limit: Int, memory: GuestMemory
   ) throws(BootFailure) {
-    let bytes = Array(parameters.commandLine.utf8)
-    let room = BootLayout.commandLine.upperBound - BootLayout.commandLine.lowerBound - 1
-    let limit = min(limit, Int(room))
-    guard !bytes.contains(0) else { throw BootFailure(parameters.kernel.name, .commandLineHasNUL) }
-    guard bytes.count <= limit else {
-      throw BootFailure(parameters.kernel.name, .commandLineTooLong(count: bytes.count, limit: limit))
-    }
-    memory.place(bytes + [0], at: BootLayout.commandLine.lowerBound)
+    try checkCommandLine(parameters, limit: limit)
+    memory.place(Array(parameters.commandLine.utf8) + [0], at: BootLayout.commandLine.lowerBound)
   }
 }

@@ -15,14 +15,18 @@ extension CPUState {
     static let task: UInt16 = 0x20
   }
 
-  /// Flat 32-bit protected mode without paging, interrupts off, registers zero.
-  mutating func enterProtectedMode(memory: GuestMemory) {
+  /// Bytes that the descriptor table takes, a multiple of 8.
+  static let bootDescriptorTableSize = 8 * 6
+
+  /// Flat 32-bit protected mode without paging, interrupts off, registers zero. The descriptor table is written to
+  /// `descriptorTable`.
+  mutating func enterProtectedMode(memory: GuestMemory, descriptorTable: UInt64 = BootLayout.descriptorTable) {
     clearRegisters()
     cr0 = CR0.pe | CR0.et
     cr3 = 0
     cr4 = 0
     efer = 0
-    loadSegments(codeMode: SegmentAttributes.big, memory: memory)
+    loadSegments(codeMode: SegmentAttributes.big, memory: memory, table: descriptorTable)
   }
 
   /// 64-bit mode with the low 4 GiB mapped to themselves in pages of 2 MiB, interrupts off, registers zero.
@@ -33,7 +37,7 @@ extension CPUState {
     cr3 = BootLayout.pageTables
     cr4 = CR4.pae
     efer = EFER.lme | EFER.lma
-    loadSegments(codeMode: SegmentAttributes.long, memory: memory)
+    loadSegments(codeMode: SegmentAttributes.long, memory: memory, table: BootLayout.descriptorTable)
   }
 
   private mutating func clearRegisters() {
@@ -48,7 +52,7 @@ extension CPUState {
   }
 
   /// Loads all segment registers with flat segments, and writes the table that they would have come from.
-  private mutating func loadSegments(codeMode: UInt16, memory: GuestMemory) {
+  private mutating func loadSegments(codeMode: UInt16, memory: GuestMemory, table address: UInt64) {
     let common =
       SegmentAttributes.accessed | SegmentAttributes.readWrite | SegmentAttributes.nonSystem
       | SegmentAttributes.present | SegmentAttributes.granularity
@@ -60,10 +64,10 @@ extension CPUState {
     tr = SegmentState(base: 0, limit: 0x67, selector: Selector.task, attributes: 0xb | SegmentAttributes.present)
     segments = (data, code, data, data, data, data)
 
-    var table = ByteWriter(count: 8 * 6)
+    var table = ByteWriter(count: Self.bootDescriptorTableSize)
     for segment in [code, data, tr] { table.put(segment.descriptor, at: Int(segment.selector)) }
-    memory.place(table.bytes, at: BootLayout.descriptorTable)
-    gdtr = DescriptorTableState(base: BootLayout.descriptorTable, limit: UInt32(table.bytes.count - 1), reserved: 0)
+    memory.place(table.bytes, at: address)
+    gdtr = DescriptorTableState(base: address, limit: UInt32(table.bytes.count - 1), reserved: 0)
   }
 }
 

@@ -1,17 +1,12 @@
-/// An ELF kernel with a PVH entry note: what to load where, and where to enter it (System V ABI; Xen's
-/// include/public/elfnote.h and "x86/HVM direct boot ABI" for the note).
+/// An ELF kernel: what to load where, and where it can be entered (System V ABI; for the note, Xen's
+/// include/public/elfnote.h and "x86/HVM direct boot ABI").
 public struct ELFImage: Equatable, Sendable {
-  /// A PT_LOAD program header.
-  public struct Segment: Equatable, Sendable {
-    public let fileOffset: UInt64
-    public let fileSize: UInt64
-    /// Guest-physical; the part beyond `fileSize` is zero. Not empty.
-    public let memory: Range<UInt64>
-  }
-
-  public let segments: [Segment]
-  /// Guest-physical address of the 32-bit entry point.
-  public let entry: UInt64
+  /// The PT_LOAD program headers that take memory.
+  public let segments: [LoadSegment]
+  /// Guest-physical address of the entry point that the ELF header names; nil: it is in no segment.
+  public let entry: UInt64?
+  /// Guest-physical address of the 32-bit entry point in a PVH note.
+  public let noteEntry: UInt64?
 
   /// How many program headers are believed.
   private static let headerLimit = 1024
@@ -34,27 +29,32 @@ public struct ELFImage: Equatable, Sendable {
     }
 
     let headers = try Self.programHeaders(head, is64Bit: is64Bit, file: file)
-    var segments: [Segment] = []
+    let start = is64Bit ? head.load(0x18, as: UInt64.self) : head.load(0x18, as: UInt32.self).map { UInt64($0) }
+    var segments: [LoadSegment] = []
     var entry: UInt64?
+    var noteEntry: UInt64?
     for header in headers {
       switch header.type {
-      case 1: if let segment = try Self.segment(header, file: file) { segments.append(segment) }
-      case 4: if entry == nil { entry = try Self.entry(inNotes: header, file: file) }
+      case 1:
+        guard let segment = try Self.segment(header, file: file) else { continue }
+        segments.append(segment)
+        // The header names a virtual address, and kernels may be linked for another one than they are loaded at.
+        if entry == nil, let start, start &- header.virtualAddress < header.memorySize {
+          entry = start &- header.virtualAddress &+ header.physicalAddress
+        }
+      case 4: if noteEntry == nil { noteEntry = try Self.entry(inNotes: header, file: file) }
       default: break
       }
     }
-    guard let entry else { throw BootFailure(file.name, .noEntryNote) }
-    guard segments.contains(where: { $0.memory.contains(entry) }) else {
-      throw BootFailure(
-        file.name, .malformed("its entry point 0x\(String(entry, radix: 16)) is in none of its segments"))
-    }
+    if entry == nil, let start, segments.contains(where: { $0.memory.contains(start) }) { entry = start }
     self.segments = segments
     self.entry = entry
+    self.noteEntry = noteEntry
   }
 
   private struct ProgramHeader {
     var type: UInt32
-    var offset, physicalAddress, fileSize, memorySize, alignment: UInt64
+    var offset, virtualAddress, physicalAddress, fileSize, memorySize, alignment: UInt64
 
     /// `view` holds at least a whole header.
     init?(_ view: ByteView, is64Bit: Bool) {
@@ -63,6 +63,7 @@ public struct ELFImage: Equatable, Sendable {
       }
       guard let type: UInt32 = view.load(0),
         let offset = is64Bit ? field(0x08, UInt64.self) : field(0x04, UInt32.self),
+        let virtualAddress = is64Bit ? field(0x10, UInt64.self) : field(0x08, UInt32.self),
         let physicalAddress = is64Bit ? field(0x18, UInt64.self) : field(0x0c, UInt32.self),
         let fileSize = is64Bit ? field(0x20, UInt64.self) : field(0x10, UInt32.self),
         let memorySize = is64Bit ? field(0x28, UInt64.self) : field(0x14, UInt32.self),
@@ -70,6 +71,7 @@ public struct ELFImage: Equatable, Sendable {
       else { return nil }
       self.type = type
       self.offset = offset
+      self.virtualAddress = virtualAddress
       self.physicalAddress = physicalAddress
       self.fileSize = fileSize
       self.memorySize = memorySize
@@ -93,7 +95,7 @@ public struct ELFImage: Equatable, Sendable {
   }
 
   /// Nil: it takes no memory.
-  private static func segment(_ header: ProgramHeader, file: BootFile) throws(BootFailure) -> Segment? {
+  private static func segment(_ header: ProgramHeader, file: BootFile) throws(BootFailure) -> LoadSegment? {
     guard header.memorySize > 0 else { return nil }
     let (end, overflow) = header.physicalAddress.addingReportingOverflow(header.memorySize)
     guard !overflow, header.fileSize <= header.memorySize else {
@@ -103,7 +105,7 @@ public struct ELFImage: Equatable, Sendable {
       throw BootFailure(
         file.name, .truncated(needs: header.offset.addingClamped(header.fileSize), has: file.size))
     }
-    return Segment(
+    return LoadSegment(
       fileOffset: header.offset, fileSize: header.fileSize, memory: header.physicalAddress..<end)
   }
 

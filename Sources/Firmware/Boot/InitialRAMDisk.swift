@@ -10,22 +10,41 @@ enum InitialRAMDisk {
     case none
   }
 
-  /// Loads `file` into the highest whole pages of `room`. Returns where it is.
+  /// Parts begin at multiples of this, as Linux's cpio unpacker wants them; what is between is zero.
+  private static let partAlignment: UInt64 = 4
+
+  /// Loads `files`, one behind another, into the highest whole pages of `room`. Returns where they are; nil: there are
+  /// none.
   static func load(
-    _ file: BootFile, check: Check, room: Range<UInt64>, memory: GuestMemory
-  ) throws(BootFailure) -> Range<UInt64> {
-    guard file.size > 0 else { throw BootFailure(file.name, .empty) }
-    if check == .linuxFormats {
-      let head = try file.head(FileFormat.headSize)
-      // Linux skips zeros before an archive.
-      let format = FileFormat(ByteView(head)) ?? FileFormat(ByteView(Array(head.drop { $0 == 0 })))
-      guard let format, format.isRAMDisk else { throw BootFailure(file.name, .notARAMDisk(found: format?.rawValue)) }
+    _ files: [BootFile], check: Check, room: Range<UInt64>, memory: GuestMemory
+  ) throws(BootFailure) -> Range<UInt64>? {
+    var size: UInt64 = 0
+    var offsets: [UInt64] = []
+    for file in files {
+      guard file.size > 0 else { throw BootFailure(file.name, .empty) }
+      if check == .linuxFormats { try checkFormat(file) }
+      let offset = size.roundedUp(to: partAlignment) ?? .max
+      offsets.append(offset)
+      size = offset.addingClamped(file.size)
+      guard size <= room.upperBound, (room.upperBound - size) & ~0xfff >= room.lowerBound else {
+        throw BootFailure(file.name, .ramDiskDoesNotFit(size: size, room: room.upperBound - room.lowerBound))
+      }
     }
-    let start = room.upperBound >= file.size ? (room.upperBound - file.size) & ~0xfff : 0
-    guard start >= room.lowerBound, room.upperBound >= file.size else {
-      throw BootFailure(file.name, .ramDiskDoesNotFit(size: file.size, room: room.upperBound - room.lowerBound))
+    guard size > 0 else { return nil }
+    let start = (room.upperBound - size) & ~0xfff
+    var end = start
+    for (file, offset) in zip(files, offsets) {
+      memory.clear(end..<start + offset)
+      try memory.load(file, at: 0, count: file.size, to: start + offset)
+      end = start + offset + file.size
     }
-    try memory.load(file, at: 0, count: file.size, to: start)
-    return start..<start + file.size
+    return start..<start + size
+  }
+
+  private static func checkFormat(_ file: BootFile) throws(BootFailure) {
+    let head = try file.head(FileFormat.headSize)
+    // Linux skips zeros before an archive.
+    let format = FileFormat(ByteView(head)) ?? FileFormat(ByteView(Array(head.drop { $0 == 0 })))
+    guard let format, format.isRAMDisk else { throw BootFailure(file.name, .notARAMDisk(found: format?.rawValue)) }
   }
 }

@@ -1,0 +1,40 @@
+import Memory
+import X86
+
+/// A raw ROM image, such as a PC's BIOS: what the processor begins to run at its reset vector, 16 bytes below 4 GiB.
+///
+/// The image lies read-only at the top of the low 4 GiB, its last byte at the very end. Its last 128 KiB also lie below
+/// 1 MiB, where real-address mode can reach them, in RAM: firmware that would first have to switch the chip set from ROM
+/// to RAM there finds that done. The loader that puts both in place leaves the processor in its power-up state.
+public struct FirmwareImage: Sendable {
+  /// In bytes. Beyond, it would meet the local APIC's registers.
+  public static let limit: UInt64 = 16 << 20
+  /// Bytes that are shadowed below 1 MiB.
+  private static let shadowSize = 128 << 10
+  private static let shadowEnd: UInt64 = 1 << 20
+
+  public let name: String
+  private let bytes: [UInt8]
+
+  /// Reads an image.
+  public init(_ file: BootFile) throws(BootFailure) {
+    guard file.size > 0 else { throw BootFailure(file.name, .empty) }
+    guard file.size <= Self.limit else { throw BootFailure(file.name, .firmwareTooLarge(size: file.size)) }
+    name = file.name
+    bytes = try file.bytes(at: 0, count: Int(file.size))
+  }
+
+  /// Where the image lies: whole pages up to 4 GiB.
+  public var range: Range<UInt64> {
+    GuestMemory.highBase - (UInt64(bytes.count) + 0xfff) & ~0xfff..<GuestMemory.highBase
+  }
+
+  /// Puts the image in its place in memory that was made with `range` as its ROM. Once, before anything runs.
+  public func install(in memory: GuestMemory) { memory.install(readOnly: bytes) }
+
+  /// Puts the copy below 1 MiB in place, at power-up and after each reset.
+  public func shadow(in memory: GuestMemory) {
+    let copy = bytes.suffix(Self.shadowSize)
+    memory.place(Array(copy), at: Self.shadowEnd - UInt64(copy.count))
+  }
+}
