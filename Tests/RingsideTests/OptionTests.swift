@@ -1,4 +1,5 @@
 import ArgumentParser
+import Firmware
 import Testing
 
 @testable import ringside
@@ -52,6 +53,39 @@ import Testing
     for text in ["", "0x", "65536", "-1", "f4", "+1x"] { #expect(PortNumber(argument: text) == nil) }
   }
 
+  @Test func realModeAddresses() {
+    #expect(RealModeAddress(argument: "0x7c00") == RealModeAddress(segment: 0, offset: 0x7c00))
+    #expect(RealModeAddress(argument: "31744") == RealModeAddress(segment: 0, offset: 0x7c00))
+    #expect(RealModeAddress(argument: "0x12345") == RealModeAddress(segment: 0x1000, offset: 0x2345))
+    #expect(RealModeAddress(argument: "07c0:0000") == RealModeAddress(segment: 0x7c0, offset: 0))
+    #expect(RealModeAddress(argument: "0xFFFF:0x10") == RealModeAddress(segment: 0xffff, offset: 0x10))
+    for text in ["", ":", "0x", "1:2:3", "10000:0", "0x100000", "7c00h", "-1", "7c0:"] {
+      #expect(RealModeAddress(argument: text) == nil)
+    }
+  }
+
+  @Test func modules() throws {
+    let module = try #require(ModuleArgument(argument: "a/file some text"))
+    #expect(module.path == "a/file" && module.arguments == "some text")
+    #expect(ModuleArgument(argument: "file")?.arguments == "")
+    #expect(ModuleArgument(argument: " ") == nil)
+  }
+
+  @Test func guestsAreOneThing() throws {
+    for line in [
+      ["--firmware", "f", "--kernel", "k"], ["--firmware", "f", "--initrd", "i"], ["--firmware", "f", "--flat", "0"],
+      ["--flat", "0x7c00"], ["--flat", "0x7c00", "--kernel", "k", "--module", "m"],
+    ] {
+      #expect(throws: (any Error).self, "\(line)") { try Ringside.parseAsRoot(["run"] + line) }
+    }
+    for line in [
+      ["--firmware", "f", "--test-device"], ["--kernel", "k", "--flat", "7c0:0"],
+      ["--kernel", "k", "--initrd", "a", "--initrd", "b", "--module", "c d"],
+    ] {
+      _ = try Ringside.parseAsRoot(["run"] + line)
+    }
+  }
+
   @Test func engines() {
     #expect(EngineSelection(argument: "auto")?.chosen == .best)
     for kind in EngineKind.allCases { #expect(EngineSelection(argument: kind.rawValue)?.chosen == kind) }
@@ -64,7 +98,7 @@ import Testing
         "run", "--engine", "interpret", "--kernel", "k", "--initrd", "i", "--append", "a b", "--memory", "64M",
         "--serial", "file:x", "--no-reboot", "--debug-exit", "0xf4", "--stats", "--log", "debug",
       ]) as? RunCommand)
-    #expect(command.kernel == "k" && command.initrd == "i" && command.append == "a b" && command.serial == .file("x"))
+    #expect(command.kernel == "k" && command.initrd == ["i"] && command.append == "a b" && command.serial == .file("x"))
     #expect(command.noReboot && command.stats && command.debugExit?.value == 0xf4 && command.log == .debug)
     #expect(command.memory.bytes == 64 << 20)
     let plain = try #require(try Ringside.parseAsRoot(["run"]) as? RunCommand)

@@ -30,8 +30,8 @@ struct MachineBuilder {
   ) throws {
     self.configuration = configuration
     machine = try VirtualMachine(
-      memory: GuestMemory(size: configuration.memory.bytes), loop: loop, inputs: HostInput(),
-      timeStampFrequency: .find(), log: log)
+      memory: GuestMemory(size: configuration.memory.bytes, readOnly: configuration.guest.readOnly), loop: loop,
+      inputs: HostInput(), timeStampFrequency: .find(), log: log)
     machine.endsOnReset = configuration.endsOnReset
 
     fabric = InterruptFabric(cpuCount: configuration.processorCount, target: machine.interruptRouter)
@@ -49,11 +49,14 @@ struct MachineBuilder {
     try addPlatform()
     try addPCI()
     try addConsoles(debugConsole)
+    try addFirmwareConfiguration()
+    try addTestDevices()
     let makeEngine = configuration.engine.factory(
       memory: machine.memory, processor: configuration.processor.specification,
       processorCount: configuration.processorCount)
     for _ in 0..<configuration.processorCount { try machine.addCPU(makeEngine) }
     machine.reload = reload
+    if case .firmware(let image) = configuration.guest { image.install(in: machine.memory) }
   }
 
   /// The wire of an ISA interrupt: to its input of the 8259 pair and to its pin of the I/O APIC. Devices drive their wires
@@ -133,33 +136,62 @@ struct MachineBuilder {
   private func addConsoles(_ debugConsole: @escaping ([UInt8]) -> Void) throws {
     machine.add(serial)
     try machine.bus.map(serial, region: 0, ports: 0x3f8...0x3ff, offset: 0)
+    // The test device has the port.
+    guard !configuration.hasTestDevice else { return }
     let debug = DebugConsole(sink: debugConsole)
     machine.add(debug)
     try machine.bus.map(debug, region: 0, ports: 0xe9...0xe9, offset: 0)
+  }
+
+  private func addFirmwareConfiguration() throws {
+    let items = FirmwareConfigurationItems(
+      memory: machine.memory.size, processorCount: configuration.processorCount)
+    let device = FirmwareConfiguration(items)
+    machine.add(device)
+    try machine.bus.map(device, region: 0, ports: 0x510...0x511, offset: 0)
+    try machine.bus.map(device, region: 1, ports: 0x514...0x51b, offset: 0)
+  }
+
+  private func addTestDevices() throws {
+    if configuration.hasTestDevice {
+      let device = TestDevice(
+        lines: (0..<Int(TestDevice.lineCount)).map { $0 < 16 ? line($0) : ioAPIC.line($0) })
+      machine.add(device)
+      try machine.bus.map(device, region: 0, ports: 0x2000...(0x2000 + TestDevice.lineCount - 1), offset: 0)
+      for (region, port) in zip(1..., [0xe0, 0xe4, 0xe8] as [UInt16]) {
+        try machine.bus.map(device, region: region, ports: port...(port + 3), offset: 0)
+      }
+      try machine.bus.map(device, region: 4, memory: 0xff00_0000..<(0xff00_0000 + TestDevice.memorySize))
+    }
     guard let port = configuration.debugExitPort else { return }
     let exit = DebugExit()
     machine.add(exit)
     try machine.bus.map(exit, region: 0, ports: port...(port + 3), offset: 0)
   }
 
-  /// What firmware would do at power-up and after each reset: describe the machine, load the kernel, and leave the
-  /// processor as the kernel expects it.
+  /// What firmware would do at power-up and after each reset: describe the machine, load the guest, and leave the
+  /// processor as the guest expects it. Firmware does it itself.
   private func reload() throws {
-    let root = try ACPITables.install(description, in: machine.memory)
-    let map = PhysicalMemoryMap(machine.memory)
     let state = machine.cpus[0].state
-    // All memory write-back, no fixed ranges (SDM vol. 3A, 11.11.2.1): without it Linux runs without a PAT.
-    state.pointee.mtrrDefaultType = 1 << 11 | 6
-    fabric.enableVirtualWire()
+    let loaded: LoadedKernel
+    if case .firmware(let image) = configuration.guest { return image.shadow(in: machine.memory) }
     // Eight data bits, no parity, one stop bit: guests that only want to say something rely on it.
     serial.write(region: 0, offset: 3, size: 1, value: 3)
-    let loaded = try BootLoader.load(
-      BootParameters(
-        kernel: configuration.kernel, initialRAMDisk: configuration.initialRAMDisk,
-        commandLine: configuration.commandLine, acpiRootPointer: root),
-      memory: machine.memory, map: map, state: &state.pointee)
+    switch configuration.guest {
+    case .firmware: return
+    case .flat(let file, let address):
+      loaded = try BootLoader.loadFlat(file, at: address, memory: machine.memory, state: &state.pointee)
+    case .kernel(let file, let modules, let commandLine):
+      let root = try ACPITables.install(description, in: machine.memory)
+      // All memory write-back, no fixed ranges (SDM vol. 3A, 11.11.2.1): without it Linux runs without a PAT.
+      state.pointee.mtrrDefaultType = 1 << 11 | 6
+      fabric.enableVirtualWire()
+      loaded = try BootLoader.load(
+        BootParameters(kernel: file, modules: modules, commandLine: commandLine, acpiRootPointer: root),
+        memory: machine.memory, map: PhysicalMemoryMap(machine.memory), state: &state.pointee)
+    }
     machine.log.debug(
-      "loaded \(configuration.kernel.name) (\(loaded.bootProtocol.rawValue)), entry at \(String(loaded.entry, radix: 16))"
+      "loaded \(configuration.guest.name) (\(loaded.bootProtocol.rawValue)), entry at \(String(loaded.entry, radix: 16))"
     )
   }
 }

@@ -6,9 +6,9 @@ struct MachineConfiguration {
   var memory: MemorySize
   var processor = ProcessorSelection.standard
   var processorCount: Int
-  var kernel: BootFile
-  var initialRAMDisk: BootFile?
-  var commandLine: String
+  var guest: GuestSource
+  /// There is what kvm-unit-tests expects of a machine.
+  var hasTestDevice = false
   /// First of four ports of a debug-exit device; nil: there is none.
   var debugExitPort: UInt16?
   /// A reset, or a crash, ends the run.

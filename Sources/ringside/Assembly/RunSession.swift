@@ -49,7 +49,7 @@ final class RunSession: Sendable {
     do {
       try endpoint?.start(SerialLine(port: builder.serial, machine: machine))
       if (endpoint as? ConsoleEndpoint)?.isInteractive == true {
-        Ringside.say("ringside: booting \(configuration.kernel.name); Ctrl-a x ends, Ctrl-a h helps\n")
+        Ringside.say("ringside: booting \(configuration.guest.name); Ctrl-a x ends, Ctrl-a h helps\n")
       }
       try machine.start()
       outcome = machine.wait()

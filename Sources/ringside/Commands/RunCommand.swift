@@ -29,12 +29,32 @@ struct RunCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Kernel to boot: a Linux bzImage or an ELF file with a PVH note. Default: the default guest's.",
+      "Kernel to boot: a Linux bzImage, a multiboot kernel or an ELF file with a PVH note. Default: the default guest's.",
       valueName: "file"))
   var kernel: String?
 
-  @Option(help: ArgumentHelp("Initial RAM disk to hand to the kernel.", valueName: "file"))
-  var initrd: String?
+  @Option(
+    help: ArgumentHelp(
+      "Initial RAM disk to hand to the kernel. Several become one for Linux, and modules for others.",
+      valueName: "file"))
+  var initrd: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Module to hand to the kernel: a file, and behind a space what is to follow its name. Can be given repeatedly.",
+      valueName: "'file text'"))
+  var module: [ModuleArgument] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "The kernel is a file without a header: load it here and run it in real mode (0x7c00, or 07c0:0000).",
+      valueName: "address"))
+  var flat: RealModeAddress?
+
+  @Option(
+    help: ArgumentHelp(
+      "Start the machine with this ROM image, such as a BIOS, instead of a kernel.", valueName: "file"))
+  var firmware: String?
 
   @Option(help: ArgumentHelp("Command line for the kernel.", valueName: "text"))
   var append = "console=ttyS0"
@@ -69,6 +89,9 @@ struct RunCommand: ParsableCommand {
       valueName: "port"))
   var debugExit: PortNumber?
 
+  @Flag(help: "Add what kvm-unit-tests needs: a test device, and a port that ends the program (0xf4).")
+  var testDevice = false
+
   @Flag(help: "Print how often and why the guest was left, and what it cost, at the end.")
   var stats = false
 
@@ -82,9 +105,20 @@ struct RunCommand: ParsableCommand {
     if let problem = memory.problem(available: MemoryFacts.read().available) {
       throw ValidationError("--memory: \(problem)")
     }
+    try validateGuest()
     if let debugExit, debugExit.value > 0xfffc {
       throw ValidationError("--debug-exit: the device has four ports, so the first can be 0xfffc at most")
     }
+  }
+
+  /// What cannot be given together.
+  private func validateGuest() throws {
+    let hasModules = !initrd.isEmpty || !module.isEmpty
+    if firmware != nil, kernel != nil || hasModules || flat != nil {
+      throw ValidationError("--firmware: a ROM image starts by itself; give no --kernel, --flat, --initrd or --module")
+    }
+    if flat != nil, kernel == nil { throw ValidationError("--flat: name the file to load with --kernel") }
+    if flat != nil, hasModules { throw ValidationError("--flat: a file without a header takes no modules") }
   }
 
   func run() throws {
@@ -109,12 +143,19 @@ struct RunCommand: ParsableCommand {
   }
 
   private func machineConfiguration() throws -> MachineConfiguration {
+    MachineConfiguration(
+      engine: engine.chosen, memory: memory, processor: cpu, processorCount: cpus, guest: try guestSource(),
+      hasTestDevice: testDevice, debugExitPort: debugExit?.value ?? (testDevice ? 0xf4 : nil), endsOnReset: noReboot)
+  }
+
+  private func guestSource() throws -> GuestSource {
+    if let firmware { return .firmware(try FirmwareImage(BootFile(path: firmware))) }
+    if let flat, let kernel { return .flat(try BootFile(path: kernel), flat) }
     let guest = kernel == nil ? try GuestFiles.find() : nil
-    let ramDisk = initrd ?? guest?.initialRAMDisk
-    return MachineConfiguration(
-      engine: engine.chosen, memory: memory, processor: cpu, processorCount: cpus,
-      kernel: try BootFile(path: kernel ?? guest?.kernel ?? ""),
-      initialRAMDisk: try ramDisk.map { try BootFile(path: $0) }, commandLine: append,
-      debugExitPort: debugExit?.value, endsOnReset: noReboot)
+    let ramDisks = initrd.isEmpty ? [guest?.initialRAMDisk].compactMap(\.self) : initrd
+    var modules: [BootModule] = []
+    for path in ramDisks { modules.append(BootModule(try BootFile(path: path))) }
+    for module in module { modules.append(BootModule(try BootFile(path: module.path), arguments: module.arguments)) }
+    return .kernel(try BootFile(path: kernel ?? guest?.kernel ?? ""), modules: modules, commandLine: append)
   }
 }
