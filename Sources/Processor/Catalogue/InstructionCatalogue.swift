@@ -1,8 +1,8 @@
 import CHost
 import CZydis
 
-/// What there is to know of instructions, gathered from the tables that the engine itself goes by: Zydis's encodings, the
-/// rows, the selection of handlers, the native unit's list and the processor models' gates.
+/// What there is to know of instructions, gathered from the tables that the engine itself goes by: Zydis's encodings,
+/// the rows, the selection of handlers, the native unit's list and the processor models' gates.
 public enum InstructionCatalogue {
   /// Nil for a mnemonic that Zydis does not know, or that no encoding has. Mnemonics are written as Zydis does: `jnz`,
   /// `movsd`, `iretq`.
@@ -60,7 +60,8 @@ public enum InstructionCatalogue {
       execution: execution(scan, op, bytes, hasRow: row != nil), family: row?.file.description,
       isPrivileged: row?.options.contains(.privileged) ?? false, endsBlock: row?.options.contains(.endsBlock) ?? false,
       instructionSet: ZydisISASetGetString(instruction.pointee.meta.isa_set).map { String(cString: $0) } ?? "",
-      gate: requirement.name, models: CPUModel.Level.allCases.filter { models[$0]?.meets(requirement) == true }.map(\.rawValue))
+      gate: requirement.name,
+      models: CPUModel.Level.allCases.filter { models[$0]?.meets(requirement) == true }.map(\.rawValue))
   }
 
   private static let models = Dictionary(

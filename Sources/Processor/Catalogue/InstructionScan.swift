@@ -1,9 +1,9 @@
 import CHost
 import CZydis
 
-/// Walks through the encodings that Zydis knows: every opcode of every map under each mandatory prefix and operand size,
-/// with all register forms and one memory form of each ModRM group; and VEX likewise. Other prefixes, other addressing
-/// forms and EVEX make no other instructions.
+/// Walks through the encodings that Zydis knows: every opcode of every map under each mandatory prefix and operand
+/// size, with all register forms and one memory form of each ModRM group; and VEX likewise. Other prefixes and other
+/// addressing forms make no other instructions that are offered; neither does EVEX.
 ///
 /// A walk decodes about two million byte strings for each code size, which takes a fraction of a second: it serves
 /// `ringside isa` and the tests that go through the whole instruction set.

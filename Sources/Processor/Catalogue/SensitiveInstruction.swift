@@ -1,7 +1,7 @@
 import CZydis
 
-/// A sensitive but unprivileged instruction: one that reads or changes the state of the machine at every privilege level
-/// without trapping, so that a monitor that runs guest code directly cannot see it (Popek and Goldberg, 1974; for x86
+/// A sensitive but unprivileged instruction: one that reads or changes the state of the machine at every privilege
+/// level without trapping, so that a monitor that runs guest code directly cannot see it (Popek and Goldberg, 1974; for x86
 /// Robin and Irvine, 2000).
 ///
 /// An engine that interprets carries each of them out on the virtual processor's own state, which is the whole remedy.
@@ -38,8 +38,8 @@ public struct SensitiveInstruction: Sendable {
   }
 
   private init(
-    _ name: String, as mnemonics: [String] = [], _ reason: String, operands: InstructionRow.OperandClass = .general,
-    umip: Outcome = .runs, virtual8086: Outcome = .runs, iopl3: Outcome? = nil
+    _ name: String, as mnemonics: [String] = [], _ reason: String,
+    operands: InstructionRow.OperandClass = .general, umip: Outcome = .runs, virtual8086: Outcome = .runs, iopl3: Outcome? = nil
   ) {
     self.name = name
     self.mnemonics = mnemonics.isEmpty ? [name] : mnemonics

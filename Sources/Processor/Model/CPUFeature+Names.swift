@@ -1,7 +1,7 @@
 /// Features by the names that Linux's /proc/cpuinfo gives them (CPUID's own names where Linux has none).
 ///
-/// The list is that of all features that a guest can be given or refused: what is implemented. What CPUID reports by the
-/// processor's state alone (OSXSAVE, OSPKE, HTT) is not in it.
+/// The list is that of all features that a guest can be given or refused: what is implemented. What CPUID reports by
+/// the processor's state alone (OSXSAVE, OSPKE, HTT) is not in it.
 extension CPUFeature {
   static let named: [(name: String, feature: CPUFeature)] = [
     ("fpu", .fpu), ("vme", .vme), ("de", .de), ("pse", .pse), ("tsc", .tsc), ("msr", .msr), ("pae", .pae),
@@ -29,9 +29,9 @@ extension CPUFeature {
 
   /// Other names in use.
   private static let aliases: [String: String] = [
-    "sse3": "pni", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "sha": "sha_ni", "lzcnt": "abm", "prefetchw": "3dnowprefetch",
-    "cmpxchg8b": "cx8", "cmpxchg16b": "cx16", "tsc_deadline": "tsc_deadline_timer", "tsc-deadline": "tsc_deadline_timer",
-    "arch-capabilities": "arch_capabilities", "lahf": "lahf_lm",
+    "sse3": "pni", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "sha": "sha_ni", "lzcnt": "abm",
+    "prefetchw": "3dnowprefetch", "cmpxchg8b": "cx8", "cmpxchg16b": "cx16", "tsc_deadline": "tsc_deadline_timer",
+    "tsc-deadline": "tsc_deadline_timer", "arch-capabilities": "arch_capabilities", "lahf": "lahf_lm",
   ]
 
   private static let byName = Dictionary(uniqueKeysWithValues: named.map { ($0.name, $0.feature) })

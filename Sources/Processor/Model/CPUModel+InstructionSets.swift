@@ -79,8 +79,8 @@ extension CPUModel {
     return table
   }()
 
-  /// Instructions of the Pentium Pro; and what lies in its space of hint NOPs, where an instruction of a missing feature
-  /// does nothing: CET's ENDBR and RDSSP (the others of CET have no rows), MPX, CLDEMOTE, prefetches.
+  /// Instructions of the Pentium Pro; and what lies in its space of hint NOPs, where an instruction of a missing
+  /// feature does nothing: CET's ENDBR and RDSSP (the others of CET have no rows), MPX, CLDEMOTE, prefetches.
   private static let family6: [ZydisISASet] = [
     ZYDIS_ISA_SET_PPRO, ZYDIS_ISA_SET_FAT_NOP, ZYDIS_ISA_SET_RDPMC, ZYDIS_ISA_SET_CET, ZYDIS_ISA_SET_MPX,
     ZYDIS_ISA_SET_CLDEMOTE, ZYDIS_ISA_SET_PREFETCH_NOP, ZYDIS_ISA_SET_PREFETCHWT1,

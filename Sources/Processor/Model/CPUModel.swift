@@ -12,8 +12,8 @@ import X86
 /// IA32_SPEC_CTRL, which the latter implies), so that indirect branches stay plain instead of becoming retpolines: Linux
 /// sets IBRS once and is done. As AMD the same is said by automatic IBRS.
 ///
-/// **Older and newer ones** are data (`definition(of:)`). What a model lacks is gone everywhere: its CPUID bits and leaves,
-/// its bits in CR4, EFER and XCR0, its MSRs and its instructions. AVX is off in `standard`: `standardLevel` decides.
+/// **Older and newer ones** are data (`definition(of:)`). What a model lacks is gone everywhere: its CPUID bits and
+/// leaves, its bits in CR4, EFER and XCR0, its MSRs and its instructions. AVX is off in `standard`: `standardLevel` decides.
 public struct CPUModel: Sendable {
   public enum Vendor: String, Sendable, CaseIterable {
     case intel = "GenuineIntel"

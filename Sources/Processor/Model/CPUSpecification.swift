@@ -13,7 +13,7 @@ public struct CPUSpecification: Sendable {
     features = CPUModel(vendor: vendor, level: level).features
   }
 
-  /// Parses a comma-separated list: a model's name first, then `+feature`, `-feature` and `vendor=intel` or `vendor=amd`.
+  /// Parses a comma-separated list: a model's name, then `+feature`, `-feature` and `vendor=intel` or `vendor=amd`.
   ///
   /// Features are applied from left to right. A feature comes with all that it is built on, and takes along all that is
   /// built on it. Throws for names that are not known, and for what this host or that vendor's processors cannot do.

@@ -111,9 +111,13 @@ struct CPUModelWalkTests {
     if !model.features.contains(.longMode) {
       #expect(test.fault { try $0.setEFER(EFER.lme) } == .generalProtection(), "\(what): EFER.LME")
     }
-    if !model.features.contains(.nx) { #expect(test.fault { try $0.setEFER(EFER.nxe) } == .generalProtection(), "\(what)") }
-    if !model.features.contains(.avx) { #expect(test.fault { try $0.setXCR0(7) } == .generalProtection(), "\(what)") }
-    if !model.features.contains(.pku) { #expect(test.fault { try $0.setXCR0(0x203) } == .generalProtection(), "\(what)") }
+    if !model.features.contains(.nx) {
+      #expect(test.fault { try $0.setEFER(EFER.nxe) } == .generalProtection(), "\(what): EFER.NXE")
+    }
+    for (feature, components) in [(CPUFeature.avx, 7 as UInt64), (.pku, 0x203)]
+    where !model.features.contains(feature) {
+      #expect(test.fault { try $0.setXCR0(components) } == .generalProtection(), "\(what): XCR0")
+    }
   }
 
   @Test(arguments: CPUModel.Vendor.allCases) func allModels(vendor: CPUModel.Vendor) {

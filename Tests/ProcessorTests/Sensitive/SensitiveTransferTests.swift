@@ -31,7 +31,8 @@ struct SensitiveTransferTests {
   }
 
   /// Conforming code runs at the caller's ring.
-  @Test(arguments: SensitiveSetting.withoutUMIP.filter { !$0.usesParagraphs }) func conforming(setting: SensitiveSetting) {
+  @Test(arguments: SensitiveSetting.withoutUMIP.filter { !$0.usesParagraphs })
+  func conforming(setting: SensitiveSetting) {
     let test = setting.make()
     let entry = setting.mode == .long64 ? Entry.conforming64 : Entry.conforming32
     setting.setFarPointer(test, TestProcessor.selector(entry, setting.ring))
