@@ -42,7 +42,7 @@ let package = Package(
       name: "SiliconRunner", dependencies: ["CSilicon"], path: "Tests/SiliconRunner", swiftSettings: strict),
     .testTarget(
       name: "SiliconTests",
-      dependencies: ["CHost", "CSilicon", "CZydis", "Host", "Machine", "Memory", "Processor", "SiliconRunner", "X86"],
+      dependencies: ["CHost", "CSilicon", "CZydis", "Machine", "Memory", "Processor", "SiliconRunner", "X86"],
       swiftSettings: strict),
     .target(
       name: "Devices", dependencies: ["Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],

@@ -227,10 +227,11 @@ struct CaseGenerator {
 
   /// Targets are the second halves of slots, where only INT3 is; some are left wherever they are.
   private mutating func prepareBranch(_ form: InstructionForm, _ state: CaseState) {
-    // Not so short branches, which could go to themselves.
-    let isLong =
-      decoder.operands.pointee.type != ZYDIS_OPERAND_TYPE_IMMEDIATE || decoder.instruction.pointee.raw.imm.0.size == 32
-    guard !isLong || !random.oneIn(10) else { return }
+    // Not so short branches, which could go to themselves, and branches in a small segment, much of which is code.
+    let isFar =
+      decoder.operands.pointee.type != ZYDIS_OPERAND_TYPE_IMMEDIATE
+      || decoder.instruction.pointee.raw.imm.0.size == 32
+    guard !isFar || form.mode == .protected16 || !random.oneIn(10) else { return }
     let count = SiliconCodeSize / SiliconSlotSize
     let target = UInt64(
       SiliconCodeAddress + random.below(count) * SiliconSlotSize + SiliconSlotSize / 2 + random.below(16))

@@ -44,7 +44,9 @@ extension InstructionDecoder {
   /// Which of several faults the instruction reports is the processor's own affair.
   var leavesFaultOrderOpen: Bool {
     switch instruction.pointee.mnemonic {
-    case ZYDIS_MNEMONIC_FXSAVE, ZYDIS_MNEMONIC_FXSAVE64, ZYDIS_MNEMONIC_FXRSTOR, ZYDIS_MNEMONIC_FXRSTOR64: true
+    case ZYDIS_MNEMONIC_FXSAVE, ZYDIS_MNEMONIC_FXSAVE64, ZYDIS_MNEMONIC_FXRSTOR, ZYDIS_MNEMONIC_FXRSTOR64,
+      ZYDIS_MNEMONIC_FNSAVE, ZYDIS_MNEMONIC_FRSTOR, ZYDIS_MNEMONIC_FNSTENV, ZYDIS_MNEMONIC_FLDENV:
+      true
     default: selectsComponents
     }
   }
