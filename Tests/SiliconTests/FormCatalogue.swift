@@ -135,9 +135,9 @@ extension SiliconMode {
 
   var codeMode: CodeMode {
     switch self {
-    case .long: [.code64, .flat, .user, .x87, .sse, .avx]
-    case .protected: [.code32, .stack32, .flat, .user, .x87, .sse, .avx]
-    case .protected16: [.user, .x87, .sse, .avx]
+    case .long: [.code64, .flat, .unprivileged, .x87, .sse, .avx]
+    case .protected: [.code32, .stack32, .flat, .unprivileged, .x87, .sse, .avx]
+    case .protected16: [.unprivileged, .x87, .sse, .avx]
     }
   }
 
