@@ -77,6 +77,7 @@ final class SoftwareProcessor {
   }
 
   deinit {
+    codeWatch.resign()
     crossing.deallocate()
     floatingBus.deallocate()
   }

@@ -99,24 +99,30 @@ struct CPUModelWalkTests {
     test.cpu.pointee.cr4 = 0
     for (feature, bits) in controlBits where !model.features.contains(feature) {
       for bit in 0..<64 where bits >> bit & 1 != 0 {
-        #expect(test.fault { try $0.setCR4(1 << bit) } == .generalProtection(), "\(what): CR4 bit \(bit)")
+        let outcome1 = test.fault { (processor) throws(GuestFault) in try processor.setCR4(1 << bit) }
+        #expect(outcome1 == .generalProtection(), "\(what): CR4 bit \(bit)")
       }
     }
     for (feature, indices) in registers where !model.features.contains(feature) {
       for index in indices {
-        #expect(test.fault { _ = try $0.readMSR(index) } == .generalProtection(), "\(what): RDMSR \(index)")
-        #expect(test.fault { try $0.writeMSR(index, 0) } == .generalProtection(), "\(what): WRMSR \(index)")
+        let outcome2 = test.fault { (processor) throws(GuestFault) in _ = try processor.readMSR(index) }
+        #expect(outcome2 == .generalProtection(), "\(what): RDMSR \(index)")
+        let outcome3 = test.fault { (processor) throws(GuestFault) in try processor.writeMSR(index, 0) }
+        #expect(outcome3 == .generalProtection(), "\(what): WRMSR \(index)")
       }
     }
     if !model.features.contains(.longMode) {
-      #expect(test.fault { try $0.setEFER(EFER.lme) } == .generalProtection(), "\(what): EFER.LME")
+      let outcome4 = test.fault { (processor) throws(GuestFault) in try processor.setEFER(EFER.lme) }
+      #expect(outcome4 == .generalProtection(), "\(what): EFER.LME")
     }
     if !model.features.contains(.nx) {
-      #expect(test.fault { try $0.setEFER(EFER.nxe) } == .generalProtection(), "\(what): EFER.NXE")
+      let outcome5 = test.fault { (processor) throws(GuestFault) in try processor.setEFER(EFER.nxe) }
+      #expect(outcome5 == .generalProtection(), "\(what): EFER.NXE")
     }
     for (feature, components) in [(CPUFeature.avx, 7 as UInt64), (.pku, 0x203)]
     where !model.features.contains(feature) {
-      #expect(test.fault { try $0.setXCR0(components) } == .generalProtection(), "\(what): XCR0")
+      let outcome6 = test.fault { (processor) throws(GuestFault) in try processor.setXCR0(components) }
+      #expect(outcome6 == .generalProtection(), "\(what): XCR0")
     }
   }
 
