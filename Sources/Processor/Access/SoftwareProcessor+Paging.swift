@@ -135,7 +135,9 @@ extension SoftwareProcessor {
     if access == .fetch {
       entry.fetchTag = page
     } else {
-      let isPlain = PageAttributes(rawValue: memory.attributes[number]).isDisjoint(with: [.holdsCode, .watched, .readOnly])
+      let isPlain = PageAttributes(rawValue: memory.attributes[number]).isDisjoint(with: [
+        .holdsCode, .watched, .readOnly,
+      ])
       if isWritable, isPlain { memory.dirty[number] = 1 }
       entry.readTag = page
       entry.writeTag = isWritable && isPlain ? page : noPage

@@ -144,7 +144,9 @@ extension SoftwareProcessor {
       return refuse(PseudoInstructions.invalidOpcode)
     }
     let options = InstructionTable.rows[Int(number)].options
-    if options.contains(.privileged), mode.contains(.unprivileged) { return refuse(PseudoInstructions.generalProtection) }
+    if options.contains(.privileged), mode.contains(.unprivileged) {
+      return refuse(PseudoInstructions.generalProtection)
+    }
     op.semantic = number
     if let handler = HandlerSelection.handler(for: instruction.pointee.mnemonic, op, mode: mode) {
       op.handler = handler

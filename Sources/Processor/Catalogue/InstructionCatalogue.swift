@@ -12,7 +12,7 @@ public enum InstructionCatalogue {
     var flags = (read: 0 as UInt32, written: 0 as UInt32, undefined: 0 as UInt32)
     for mode in InstructionScan.modes {
       let scan = InstructionScan(decoder: InstructionDecoder(broadest), mode: mode)
-      scan.forEach { bytes in
+      scan.visit { bytes in
         let instruction = scan.decoder.instruction
         guard instruction.pointee.mnemonic == mnemonic else { return }
         add(form(scan, bytes), in: mode, to: &forms)

@@ -17,7 +17,7 @@ struct InstructionScan {
   let mode: CodeMode
 
   /// Calls `body` for each byte string that is an instruction, while `decoder` holds it decoded. 15 bytes are readable.
-  func forEach(_ body: (UnsafePointer<UInt8>) -> Void) {
+  func visit(_ body: (UnsafePointer<UInt8>) -> Void) {
     withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 15) { buffer in
       guard let bytes = buffer.baseAddress else { return }
       legacy(bytes, body)

@@ -39,7 +39,8 @@ public struct SensitiveInstruction: Sendable {
 
   private init(
     _ name: String, as mnemonics: [String] = [], _ reason: String,
-    operands: InstructionRow.OperandClass = .general, umip: Outcome = .runs, virtual8086: Outcome = .runs, iopl3: Outcome? = nil
+    operands: InstructionRow.OperandClass = .general, umip: Outcome = .runs, virtual8086: Outcome = .runs,
+    iopl3: Outcome? = nil
   ) {
     self.name = name
     self.mnemonics = mnemonics.isEmpty ? [name] : mnemonics
@@ -53,7 +54,8 @@ public struct SensitiveInstruction: Sendable {
 
   public static let all: [SensitiveInstruction] = [
     SensitiveInstruction(
-      "popf", as: ["popf", "popfd", "popfq"], "leaves IF and IOPL alone, without a fault", virtual8086: .generalProtection,
+      "popf", as: ["popf", "popfd", "popfq"], "leaves IF and IOPL alone, without a fault",
+      virtual8086: .generalProtection,
       iopl3: .runs),
     SensitiveInstruction(
       "pushf", as: ["pushf", "pushfd", "pushfq"], "shows IF and IOPL", virtual8086: .generalProtection, iopl3: .runs),

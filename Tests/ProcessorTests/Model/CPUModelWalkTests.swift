@@ -23,7 +23,7 @@ struct CPUModelWalkTests {
     var found: [Key: Sample] = [:]
     for mode in InstructionScan.modes {
       let scan = InstructionScan(decoder: InstructionDecoder(CPUModel(level: .max)), mode: mode)
-      scan.forEach { bytes in
+      scan.visit { bytes in
         let instruction = UnsafePointer(scan.decoder.instruction)
         let requirement = CPUModel.requirement(of: instruction)
         let key = Key(mnemonic: instruction.pointee.mnemonic.rawValue, requirement: requirement)

@@ -30,7 +30,9 @@ struct SensitiveStoreTests {
 
   @Test(arguments: SensitiveSetting.all) func selectorsAndStatus(setting: SensitiveSetting) {
     let selector = { (index: Int) in UInt64(TestProcessor.selector(index)) }
-    let codes: [([UInt8], Bool)] = [([0x0f, 0x00, 0xc0], true), ([0x0f, 0x00, 0xc8], true), ([0x0f, 0x01, 0xe0], false)]
+    let codes: [([UInt8], Bool)] = [
+      ([0x0f, 0x00, 0xc0], true), ([0x0f, 0x00, 0xc8], true), ([0x0f, 0x01, 0xe0], false),
+    ]
     for (code, isSystem) in codes {
       let test = setting.make()
       let value: UInt64
