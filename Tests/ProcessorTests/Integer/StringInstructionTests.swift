@@ -1,0 +1,158 @@
+import CHost
+import Foundation
+import Machine
+import Testing
+import X86
+
+@testable import Processor
+
+/// What repeated string instructions do where a user program on silicon cannot see it: devices, requests for attention,
+/// single steps, watched pages, segment limits.
+struct StringInstructionTests {
+  typealias Layout = TestProcessor.Layout
+
+  private static let hlt: UInt8 = 0xf4
+  /// Where a large page leads beyond RAM.
+  private static let device: UInt64 = 0x20_0000
+  private static let devicePhysical: UInt64 = 0x40_0000
+
+  /// A program in 64-bit mode with a device at `device`.
+  private static func prepare(_ code: [UInt8]) -> (TestProcessor, Interpreter) {
+    let (test, engine) = EngineEventTests.prepare(code, handlers: [14: [hlt]])
+    test.store(devicePhysical | 0xe7, Layout.pageTables + 0x2008)
+    return (test, engine)
+  }
+
+  private static func set(_ test: TestProcessor, source: UInt64, destination: UInt64, count: UInt64) {
+    test.cpu.pointee.gpr.6 = source
+    test.cpu.pointee.gpr.7 = destination
+    test.cpu.pointee.gpr.1 = count
+  }
+
+  @Test func readsDevices() throws {
+    let (test, engine) = Self.prepare([0xf3, 0xa5, Self.hlt])
+    Self.set(test, source: Self.device + 0x10, destination: Layout.data, count: 5)
+    for index in 0..<5 as Range<UInt64> {
+      let exit = try EngineEventTests.run(test, engine)
+      let address = GuestPhysicalAddress(Self.devicePhysical + 0x10 + 4 * index)
+      #expect(exit == .memoryRead(address: address, size: 4))
+      #expect(test.cpu.pointee.gpr.1 == 5 - index && test.cpu.pointee.rip == Layout.code)
+      #expect(test.cpu.pointee.gpr.6 == Self.device + 0x10 + 4 * index)
+      test.cpu.pointee.completion = ExitCompletion(
+        data: 0x100 + index, isValid: 1, isRefused: 0, reserved: (0, 0, 0, 0, 0, 0))
+    }
+    #expect(try EngineEventTests.run(test, engine) == .halt)
+    for index in 0..<5 as Range<UInt64> {
+      #expect(test.load(Layout.data + 4 * index, as: UInt32.self) == 0x100 + UInt32(index))
+    }
+    #expect(test.cpu.pointee.gpr.1 == 0 && test.cpu.pointee.gpr.7 == Layout.data + 20)
+  }
+
+  @Test func writesDevices() throws {
+    let (test, engine) = Self.prepare([0xfd, 0xf3, 0xa4, Self.hlt])
+    for index in 0..<4 as Range<UInt64> { test.store(UInt8(index) + 1, Layout.data + index) }
+    Self.set(test, source: Layout.data + 3, destination: Self.device + 3, count: 4)
+    for index in (0..<4 as Range<UInt64>).reversed() {
+      let address = GuestPhysicalAddress(Self.devicePhysical + index)
+      #expect(
+        try EngineEventTests.run(test, engine) == .memoryWrite(address: address, size: 1, value: index + 1))
+    }
+    #expect(try EngineEventTests.run(test, engine) == .halt)
+    #expect(test.cpu.pointee.gpr.6 == Layout.data &- 1 && test.cpu.pointee.gpr.1 == 0)
+  }
+
+  /// From RAM into a device and over its end into nothing: what was done counts.
+  @Test func faultsBehindDevices() throws {
+    let (test, engine) = Self.prepare([0xf3, 0xaa, Self.hlt])
+    Self.set(test, source: 0, destination: 0x40_0000 - 2, count: 8)
+    for _ in 0..<2 {
+      guard case .memoryWrite = try EngineEventTests.run(test, engine) else {
+        Issue.record("a store to the device")
+        return
+      }
+    }
+    #expect(try EngineEventTests.run(test, engine) == .halt)
+    #expect(test.cpu.pointee.cr2 == 0x40_0000 && test.cpu.pointee.gpr.1 == 6 && test.cpu.pointee.gpr.7 == 0x40_0000)
+  }
+
+  /// Somebody wants attention all the time: the instruction still comes to its end, in pieces.
+  @Test func isInterruptible() {
+    let test = TestProcessor(.long64)
+    UnsafeMutablePointer(mutating: test.cpu.pointee.engine.attention!).pointee = 1
+    Self.set(test, source: 0, destination: Layout.data + 5, count: 0x8000)
+    test.cpu.pointee.gpr.0 = 0xa5
+    var pieces = 0
+    repeat {
+      #expect(test.execute(0xf3, 0xaa) == nil)
+      pieces += 1
+      #expect(test.cpu.pointee.gpr.7 &+ test.cpu.pointee.gpr.1 == Layout.data + 5 + 0x8000)
+    } while test.lastFlow == .branchAndSerialize && pieces < 0x8000
+    #expect(test.lastFlow == .next && test.cpu.pointee.gpr.1 == 0 && (8...40).contains(pieces))
+    for offset in 0..<0x8000 as Range<UInt64> where test.load(Layout.data + 5 + offset, as: UInt8.self) != 0xa5 {
+      Issue.record("byte \(offset) was not stored")
+      return
+    }
+    #expect(test.load(Layout.data + 4, as: UInt8.self) == 0 && test.load(Layout.data + 5 + 0x8000, as: UInt8.self) == 0)
+  }
+
+  @Test func stepsByElements() {
+    let test = TestProcessor(.long64)
+    test.cpu.pointee.rflags |= RFLAGS.tf
+    Self.set(test, source: Layout.data, destination: Layout.data + 0x100, count: 3)
+    for count in [2, 1, 0] as [UInt64] {
+      #expect(test.execute(0xf3, 0xa5) == nil)
+      #expect(test.cpu.pointee.gpr.1 == count && test.lastFlow == (count == 0 ? .next : .branchAndSerialize))
+    }
+  }
+
+  @Test func reportsWatchedPages() {
+    let test = TestProcessor(.long64)
+    let page = Int(Layout.data >> 12)
+    test.memory.attributes[page] |= 4
+    let seen = Counter()
+    test.memory.onProtectedWrite = { range in
+      if range.lowerBound >> 12 == UInt64(page) { seen.count += range.count }
+    }
+    Self.set(test, source: 0, destination: Layout.data - 16, count: 64)
+    repeat { #expect(test.execute(0xf3, 0xaa) == nil) } while test.lastFlow == .branchAndSerialize
+    #expect(seen.count == 48)
+  }
+
+  private final class Counter: @unchecked Sendable {
+    var count = 0
+  }
+
+  /// Real mode: the pointer wraps at 64 KiB; an element across the limit faults after what was done.
+  @Test func wrapsAndStopsAtLimits() {
+    let test = TestProcessor(.real)
+    test.cpu.pointee.gpr.0 = 0x4142
+    Self.set(test, source: 0, destination: 0xfffe, count: 4)
+    test.processor.loadParagraph(SegmentRegister.es.rawValue, 0x2000)
+    repeat { #expect(test.execute(0xf3, 0xaa) == nil) } while test.lastFlow == .branchAndSerialize
+    #expect(test.cpu.pointee.gpr.7 == 2 && test.cpu.pointee.gpr.1 == 0)
+    #expect(test.load(0x2_fffe, as: UInt16.self) == 0x4242 && test.load(0x2_0000, as: UInt16.self) == 0x4242)
+
+    Self.set(test, source: 0, destination: 0xfffb, count: 4)
+    var fault: GuestFault?
+    repeat { fault = test.execute(0xf3, 0xab) } while fault == nil && test.lastFlow == .branchAndSerialize
+    #expect(fault == .generalProtection())
+    #expect(test.cpu.pointee.gpr.7 == 0xffff && test.cpu.pointee.gpr.1 == 2)
+  }
+
+  /// What copies cost; printed on request (RINGSIDE_BENCH).
+  @Test(.enabled(if: ProcessInfo.processInfo.environment["RINGSIDE_BENCH"] != nil))
+  func costs() throws {
+    for count in [1, 16, 64, 256, 4096, 65536] as [UInt64] {
+      // L: MOV ESI, data; MOV EDI, data + 10000H; MOV ECX, count; REP MOVSB; DEC RBX; JNZ L; HLT.
+      let bytes = withUnsafeBytes(of: UInt32(count)) { Array($0) }
+      let (test, engine) = Self.prepare(
+        [0xbe, 0, 0, 6, 0, 0xbf, 0, 0, 8, 0, 0xb9] + bytes + [0xf3, 0xa4, 0x48, 0xff, 0xcb, 0x75, 0xea, Self.hlt])
+      let rounds = 40_000_000 / (count + 400)
+      test.cpu.pointee.gpr.3 = rounds
+      let start = ContinuousClock.now
+      #expect(try EngineEventTests.run(test, engine, budget: .max / 2) == .halt)
+      let time = (ContinuousClock.now - start) / Double(rounds)
+      print("rep movsb of \(count) bytes: \(time)")
+    }
+  }
+}
