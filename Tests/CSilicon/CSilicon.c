@@ -219,6 +219,10 @@ void siliconServe(int descriptor) {
   stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
   require(sigaltstack(&alternate, NULL) == 0, "sigaltstack failed\n");
   struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+  // Whoever started this process may have blocked signals for it.
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
   sigaddset(&action.sa_mask, SIGALRM);
   int numbers[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
   for (int i = 0; i < 5; i++) sigaction(numbers[i], &action, NULL);

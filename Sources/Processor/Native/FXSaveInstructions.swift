@@ -45,6 +45,8 @@ enum FXSaveInstructions {
 
   private static func restore(_ processor: SoftwareProcessor, _ op: Op, isWide: Bool) throws(GuestFault) -> Flow {
     let address = try address(processor, op, for: .read)
+    // All of the image is read, also the end that nothing is taken from.
+    try processor.checkReadable(address, count: XSaveArea.legacySize)
     let area = GuestArea(reading: address, count: XSaveArea.legacySize, processor)
     try area.withBytes(XSaveArea.xmm + 256) { (image) throws(GuestFault) in
       let mxcsr = image.load(fromByteOffset: XSaveArea.mxcsr, as: UInt32.self)
