@@ -115,6 +115,7 @@ extension SoftwareProcessor {
     let start = linear(address)
     if (start & 0xfff) &+ UInt64(size) <= 4096 {
       let physical = try translate(start, for: .write, rights: .current)
+      try checkAlignment(start, size, .current)
       noteDataAccess(start, count: size, isWrite: true)
       if let page = memory.writableHostPage(of: physical) {
         let host = page + Int(physical.rawValue & 0xfff)
@@ -143,10 +144,13 @@ extension SoftwareProcessor {
     if rights != .implicitSupervisor { noteDataAccess(start, count: size, isWrite: false) }
     let inFirst = 4096 - Int(start & 0xfff)
     guard size > inFirst else {
-      return try loadPhysical(translate(start, for: .read, rights: rights), size: size)
+      let physical = try translate(start, for: .read, rights: rights)
+      try checkAlignment(start, size, rights)
+      return try loadPhysical(physical, size: size)
     }
     let first = try translate(start, for: .read, rights: rights)
     let second = try translate(linear(start &+ UInt64(inFirst), rights), for: .read, rights: rights)
+    try checkAlignment(start, size, rights)
     let low = try loadPhysical(first, size: inFirst)
     let high = try loadPhysical(second, size: size - inFirst)
     return low | high << UInt64(8 * inFirst)
@@ -158,12 +162,22 @@ extension SoftwareProcessor {
     if rights != .implicitSupervisor { noteDataAccess(start, count: size, isWrite: true) }
     let inFirst = 4096 - Int(start & 0xfff)
     guard size > inFirst else {
-      return storePhysical(value, at: try translate(start, for: .write, rights: rights), size: size)
+      let physical = try translate(start, for: .write, rights: rights)
+      try checkAlignment(start, size, rights)
+      return storePhysical(value, at: physical, size: size)
     }
     let first = try translate(start, for: .write, rights: rights)
     let second = try translate(linear(start &+ UInt64(inFirst), rights), for: .write, rights: rights)
+    try checkAlignment(start, size, rights)
     storePhysical(value, at: first, size: inFirst)
     storePhysical(value >> UInt64(8 * inFirst), at: second, size: size - inFirst)
+  }
+
+  /// #AC, which comes after all faults of paging, for a datum whose address is not a multiple of its size.
+  @inline(__always)
+  private func checkAlignment(_ address: UInt64, _ size: Int, _ rights: AccessRights) throws(GuestFault) {
+    guard checksAlignment, rights == .current, size.nonzeroBitCount == 1 else { return }
+    if address & UInt64(truncatingIfNeeded: size &- 1) != 0 { throw .exception(.alignmentCheck, errorCode: 0) }
   }
 
   /// `size` bytes (1 to 8) within one page, RAM or device.

@@ -17,13 +17,18 @@ extension SoftwareProcessor {
     // The block cache goes by RIP: a code segment that starts elsewhere makes it void.
     let codeBase = isLongMode64 ? 0 : cpu.pointee.segments.1.base
     if codeBase != translations.codeBase { translations.setCodeBase(codeBase) }
-    cpu.pointee.engine.tlb = translations.table(context)
+    cpu.pointee.engine.tlb = checksAlignment ? translations.emptyTable : translations.table(context)
     cpu.pointee.engine.blockCache = translations.blocks
     let mode = codeMode
     // Blocks are found by RIP, so where CS has a base it is part of the key.
     cpu.pointee.engine.blockKey = mode.rawValue | (mode.contains(.flat) ? 0 : cpu.pointee.segments.1.base &<< 32)
     // Single instructions are the outer loop's business.
     if mode.contains(.stepping) { cpu.pointee.engine.stopReason |= StopReason.serialize }
+  }
+
+  /// Whether data accesses of the running code that are not aligned fault (SDM vol. 3A, 6.15, #AC).
+  @inline(__always) var checksAlignment: Bool {
+    cpu.pointee.rflags & RFLAGS.ac != 0 && cpu.pointee.cpl == 3 && cpu.pointee.cr0 & CR0.am != 0
   }
 
   /// The mode that code at CS:RIP is decoded under.

@@ -123,6 +123,7 @@ extension SoftwareProcessor {
       return
     }
     if access != .fetch, hasDataBreakpoint(onPage: address) { return }
+    if rights == .current, checksAlignment { return }
     let table = rights == .current ? current : translations.table(.supervisor)
     let page = address & ~0xfff
     let index = TranslationCache.index(of: address)

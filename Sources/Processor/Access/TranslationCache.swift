@@ -33,6 +33,8 @@ final class TranslationCache {
     var isEmpty = true
   }
 
+  /// A table that stays empty: in use while every access has to take the slow path.
+  let emptyTable: UnsafeMutablePointer<TLBEntry>
   private(set) var spaces: [Space]
   private(set) var current = 0
   private var useCount: UInt64 = 0
@@ -56,6 +58,8 @@ final class TranslationCache {
   }
 
   init() {
+    emptyTable = .allocate(capacity: Self.pageCount)
+    for index in 0..<Self.pageCount { Self.clear(emptyTable, index) }
     spaces = (0..<Self.spaceCount).map { _ in
       let tables = UnsafeMutablePointer<TLBEntry>.allocate(capacity: Self.tableLength)
       Self.clear(tables)
@@ -68,6 +72,7 @@ final class TranslationCache {
   }
 
   deinit {
+    emptyTable.deallocate()
     for space in spaces {
       space.tables.deallocate()
       space.blocks.deallocate()

@@ -147,6 +147,39 @@ struct FlagTests {
     }
   }
 
+  /// #AC: ring 3, CR0.AM and AC all together; after the faults of paging; not for the processor's own accesses.
+  @Test func alignmentChecks() {
+    for ring in [0, 3] {
+      for mask in [false, true] {
+        for ac in [false, true] {
+          let test = TestProcessor(.long64, ring: ring)
+          #expect((try? test.processor.load(Layout.data, as: UInt8.self)) != nil)
+          if mask { test.cpu.pointee.cr0 |= CR0.am }
+          if ac { test.cpu.pointee.rflags |= RFLAGS.ac }
+          test.processor.modeChanged()
+          let want: GuestFault? = ring == 3 && mask && ac ? .exception(.alignmentCheck, errorCode: 0) : nil
+          for (code, isAligned) in [
+            ([0x8b, 0x07], false), ([0x89, 0x07], false), ([0x48, 0x8b, 0x07], false), ([0x01, 0x07], false),
+            ([0xf0, 0x01, 0x07], false), ([0x66, 0x8b, 0x07], true), ([0x8a, 0x07], true),
+          ] as [([UInt8], Bool)] {
+            test.cpu.pointee.gpr.7 = Layout.data + 2
+            #expect(test.execute(code) == (isAligned ? nil : want), "\(ring) \(mask) \(ac) \(code)")
+            test.cpu.pointee.gpr.7 = Layout.data + 8
+            #expect(test.execute(code) == nil)
+          }
+          test.cpu.pointee.gpr.7 = 0x30_0001
+          #expect(test.execute(0x8b, 0x07) == .pageFault(address: 0x30_0001, errorCode: ring == 3 ? 4 : 0))
+          test.cpu.pointee.gpr.4 = Layout.stack + 1
+          #expect(test.execute(0x50) == want)
+          if want != nil {
+            test.processor.deliver(.exception(.alignmentCheck, errorCode: 0))
+            #expect(test.handledVector == 17 && test.stack(0) == 0)
+          }
+        }
+      }
+    }
+  }
+
   /// Everything that only ring 0 may do.
   @Test func privilege() {
     let codes: [[UInt8]] = [
