@@ -106,6 +106,23 @@ extension GuestTests {
       #expect(try console.waitForEnd() == .status(0), "\(console.transcript.suffix(500)) \(console.errors)")
     }
 
+    /// Two processors work at once, interrupt each other and share memory.
+    @Test(arguments: Program.engines) func twoProcessorsWork(engine: String) throws {
+      let console = try GuestConsole(run: ["--engine", engine, "--cpus", "2"])
+      try console.waitForShell()
+      #expect(try console.run("nproc") == ("2", 0))
+      let sum = "dd if=/dev/zero bs=1M count=4 2>/dev/null | sha256sum"
+      let host = try Program.runOnHost("\(sum); \(sum)")
+      #expect(try console.run("(\(sum)) & (\(sum)); wait").output.contains(host.output.dropLast()))
+      let count = "awk 'BEGIN { for (i = 1; i <= 9999; i++) s += i; print s }'"
+      #expect(
+        try console.run("for cpu in 0 1; do taskset -c $cpu \(count); done") == ("49995000\n49995000", 0))
+      let ticks = try console.run("awk '$1 == \"LOC:\" { print ($2 > 0) ($3 > 0) }' /proc/interrupts")
+      #expect(ticks == ("11", 0), "each has its timer")
+      try console.type("poweroff -f\n")
+      #expect(try console.waitForEnd() == .status(0), "\(console.transcript.suffix(500)) \(console.errors)")
+    }
+
     /// A kernel that crashes and resets the machine ends a run that is not to reboot.
     @Test(arguments: Program.engines) func kernelCrashEndsTheRun(engine: String) throws {
       let console = try GuestConsole(
