@@ -13,6 +13,7 @@ extension GuestTests {
       try timerTicks(console)
       try processorFeatures(console)
       try jobControl(console)
+      try memoryBeyondTheGuests(console)
       try console.type("poweroff -f\n")
       #expect(try console.waitForEnd() == .status(0), "\(console.transcript.suffix(500)) \(console.errors)")
       #expect(console.errors == "")
@@ -89,6 +90,14 @@ extension GuestTests {
       try console.wait(for: "status is 130\r\n")
       // Interactive shells ignore SIGTERM, and so do their children until they have started.
       #expect(try console.run("sleep 1000 & sleep 1; kill %1; wait %1 2>/dev/null").status == 143)
+    }
+
+    /// What the program takes for itself, beside the guest's RAM, which is a shared mapping.
+    private func memoryBeyondTheGuests(_ console: GuestConsole) throws {
+      let status = "/proc/\(console.process.identifier)/status"
+      let own = try Program.runOnHost("awk '/^Rss(Anon|File):/ { sum += $2 } END { print sum }' \(status)").output
+      let kilobytes = try #require(Int(own.dropLast()), "\(own)")
+      #expect((1...64 << 10).contains(kilobytes), "\(kilobytes) kB")
     }
 
     /// Leaving the shell switches the machine off, in a guest that got everything by option.
