@@ -10,10 +10,10 @@ extension GuestTests {
 
     /// Runs the program and looks at its status and message. Nothing may come on standard output.
     private func expect(
-      _ options: [String], status: Int32, saying words: [String], wiring: Wiring = .batch,
+      _ options: [String], status: Int32, saying words: [String],
       sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
-      let run = try Program.run(options, wiring: wiring)
+      let run = try Program.run(options)
       #expect(run.ending == .status(status), "\(run)", sourceLocation: sourceLocation)
       #expect(run.output == "", sourceLocation: sourceLocation)
       for word in words {
@@ -107,27 +107,10 @@ extension GuestTests {
       try expect(["run", "--initrd", path, "--memory", "256M"], status: 1, saying: [path, "600 MiB", "more memory"])
     }
 
-    // MARK: The command line
-
-    @Test(arguments: ["0", "1K", "1025K", "99999G", "99999999999999999999G", "512Q", "abc", "", "0x200", "-5"])
-    func memorySizeThatIsNone(size: String) throws {
-      try expect(["run", "--memory", size], status: 64, saying: ["--memory", size == "-5" ? "" : size])
-    }
+    // MARK: What does not fit
 
     @Test func memoryThatIsTooLittleForTheKernel() throws {
       try expect(["run", "--memory", "16M"], status: 1, saying: ["vmlinuz", "16 MiB", "more memory"])
-    }
-
-    @Test func unknownEngine() throws {
-      try expect(["run", "--engine", "steam"], status: 64, saying: ["steam"] + Program.engines)
-    }
-
-    @Test(arguments: [
-      ["run", "--steam"], ["run", "steam"], ["steam"], ["run", "--kernel"], ["run", "--log", "steam"],
-      ["run", "--serial", "steam"], ["run", "--serial", "file:"], ["run", "--debug-exit", "steam"],
-      ["run", "--debug-exit", "0x10000"], ["run", "--debug-exit", "0xfffd"], ["run", "--debug-exit", "0x3f8"],
-    ]) func commandLineThatMakesNoSense(arguments: [String]) throws {
-      try expect(arguments, status: 64, saying: [arguments.first { $0.hasPrefix("--") } ?? "steam"])
     }
 
     @Test func kernelCommandLineThatIsTooLong() throws {
@@ -135,37 +118,13 @@ extension GuestTests {
       try expect(["run", "--append", text], status: 1, saying: ["vmlinuz", "command line", "5000"])
     }
 
-    @Test(arguments: ["file:/missing/file", "file:/", "unix:/missing/socket", "file:/dev/full"])
-    func serialLineThatLeadsNowhere(target: String) throws {
-      try expect(["run", "--serial", target], status: 1, saying: [String(target.dropFirst(5))])
-    }
-
     // MARK: Standard streams
-
-    @Test(arguments: [["run"], ["run", "--help"], ["version"], ["doctor"], ["--help"]])
-    func fullOutput(arguments: [String]) throws {
-      let wiring = Wiring(input: .null, output: .file("/dev/full"))
-      try expect(arguments, status: 1, saying: ["standard output", "No space left"], wiring: wiring)
-    }
-
-    @Test(arguments: [["run"], ["version"]]) func closedOutput(arguments: [String]) throws {
-      let wiring = Wiring(input: .null, output: .closed)
-      try expect(arguments, status: 1, saying: ["standard output"], wiring: wiring)
-    }
 
     /// Nobody can be told, but the status still says that it did not work.
     @Test(arguments: [.closed, .file("/dev/full")] as [Wiring.Output], [["--memory", "0"], ["--kernel", "/"]])
     func errorsThatCannotBeReported(errors: Wiring.Output, options: [String]) throws {
       let run = try Program.run(["run"] + options, wiring: Wiring(input: .null, errors: errors))
       #expect([.status(1), .status(64)].contains(run.ending), "\(run)")
-    }
-
-    /// The reader of a pipe goes away in the middle of the boot, as `| head` does.
-    @Test func outputWhoseReaderLeaves() throws {
-      let script = "set -o pipefail; '\(Program.path)' run </dev/null | head -c 100 >/dev/null"
-      let run = try Program.runOnHost("exec bash -c \"\(script)\"")
-      #expect(run.ending == .status(1), "\(run)")
-      #expect(run.errors.contains("standard output"))
     }
   }
 }

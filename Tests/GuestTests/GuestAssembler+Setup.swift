@@ -2,8 +2,6 @@
 extension GuestAssembler {
   /// Where the debug-exit port is, for guests that use it.
   static let exitPort: UInt32 = 0xf4
-  /// The first serial port's data register.
-  static let serialPort: UInt32 = 0x3f8
 
   private static let stackTop: UInt32 = base + 0x8_0000
 
@@ -53,36 +51,6 @@ extension GuestAssembler {
     mov(.edx, port)
     mov(.eax, UInt32(value))
     out(size: 1)
-  }
-
-  /// Eight data bits, FIFOs on (PC16550D data sheet, 8.0): until then bytes have five bits.
-  mutating func setUpSerialPort() {
-    out(port: Self.serialPort + 3, 0x03)
-    out(port: Self.serialPort + 2, 0x07)
-  }
-
-  /// Says `text` on the serial port, which is set up. Waits for room before each byte; changes EAX and EDX.
-  mutating func print(_ text: String) {
-    for byte in text.utf8 {
-      waitForLineStatus(0x20)
-      out(port: Self.serialPort, byte)
-    }
-  }
-
-  /// Waits for a byte from the serial port, into EAX. Changes EDX.
-  mutating func receive() {
-    waitForLineStatus(0x01)
-    mov(.edx, Self.serialPort)
-    self.in(size: 1)
-    and(.eax, 0xff)
-  }
-
-  private mutating func waitForLineStatus(_ bit: UInt32) {
-    let again = here()
-    mov(.edx, Self.serialPort + 5)
-    self.in(size: 1)
-    and(.eax, bit)
-    jmp(.equal, again)
   }
 
   /// Ends the process with status `(value << 1) | 1`.

@@ -8,13 +8,14 @@ extension GuestTests {
 
     init() throws { directory = try TemporaryDirectory() }
 
-    /// Says "up", sends back what it gets, and powers off at a full stop.
-    private func echo() throws -> String {
+    /// Says `greeting`, sends back what it gets, and powers off at a full stop.
+    private func echo(greeting: String = "up") throws -> String {
       try directory.file(
         "echo",
         containing: GuestImage.elf(
           GuestAssembler { guest in
-            guest.print("up")
+            guest.setUpSerialPort()
+            guest.print(greeting)
             guest.echo(until: ".")
             guest.powerOff()
           }))
@@ -35,6 +36,7 @@ extension GuestTests {
         "kernel",
         containing: GuestImage.elf(
           GuestAssembler { guest in
+            guest.setUpSerialPort()
             guest.print("up")
             guest.powerOff()
           }))
@@ -69,7 +71,7 @@ extension GuestTests {
     @Test func socketServesOneClientAfterAnother() throws {
       let path = directory.file("socket")
       let process = try ChildProcess(
-        [Program.path, "run", "--kernel", echo(), "--serial", "unix:\(path)"], wiring: .batch)
+        [Program.path, "run", "--kernel", echo(greeting: ""), "--serial", "unix:\(path)"], wiring: .batch)
       for text in ["one", "two"] {
         let client = try SocketClient(path: path)
         client.send(text)

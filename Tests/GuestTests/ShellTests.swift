@@ -13,6 +13,7 @@ extension GuestTests {
       try timerTicks(console)
       try processorFeatures(console)
       try jobControl(console)
+      try memoryBeyondTheGuests(console)
       try console.type("poweroff -f\n")
       #expect(try console.waitForEnd() == .status(0), "\(console.transcript.suffix(500)) \(console.errors)")
       #expect(console.errors == "")
@@ -91,6 +92,14 @@ extension GuestTests {
       #expect(try console.run("sleep 1000 & sleep 1; kill %1; wait %1 2>/dev/null").status == 143)
     }
 
+    /// What the program takes for itself, beside the guest's RAM, which is a shared mapping.
+    private func memoryBeyondTheGuests(_ console: GuestConsole) throws {
+      let status = "/proc/\(console.process.identifier)/status"
+      let own = try Program.runOnHost("awk '/^Rss(Anon|File):/ { sum += $2 } END { print sum }' \(status)").output
+      let kilobytes = try #require(Int(own.dropLast()), "\(own)")
+      #expect((1...64 << 10).contains(kilobytes), "\(kilobytes) kB")
+    }
+
     /// Leaving the shell switches the machine off, in a guest that got everything by option.
     @Test(arguments: Program.engines) func leavingTheShellPowersOff(engine: String) throws {
       let console = try GuestConsole(
@@ -103,6 +112,23 @@ extension GuestTests {
       let kilobytes = try console.run("awk '/MemTotal/ { print $2 }' /proc/meminfo").output
       #expect((200_000...262_144).contains(Int(kilobytes) ?? 0), "MemTotal: \(kilobytes) kB")
       try console.type("exit\n")
+      #expect(try console.waitForEnd() == .status(0), "\(console.transcript.suffix(500)) \(console.errors)")
+    }
+
+    /// Two processors work at once, interrupt each other and share memory.
+    @Test(arguments: Program.engines) func twoProcessorsWork(engine: String) throws {
+      let console = try GuestConsole(run: ["--engine", engine, "--cpus", "2"])
+      try console.waitForShell()
+      #expect(try console.run("nproc") == ("2", 0))
+      let sum = "dd if=/dev/zero bs=1M count=4 2>/dev/null | sha256sum"
+      let host = try Program.runOnHost("\(sum); \(sum)")
+      #expect(try console.run("(\(sum)) & (\(sum)); wait").output.contains(host.output.dropLast()))
+      let count = "awk 'BEGIN { for (i = 1; i <= 9999; i++) s += i; print s }'"
+      #expect(
+        try console.run("for cpu in 0 1; do taskset -c $cpu \(count); done") == ("49995000\n49995000", 0))
+      let ticks = try console.run("awk '$1 == \"LOC:\" { print ($2 > 0) ($3 > 0) }' /proc/interrupts")
+      #expect(ticks == ("11", 0), "each has its timer")
+      try console.type("poweroff -f\n")
       #expect(try console.waitForEnd() == .status(0), "\(console.transcript.suffix(500)) \(console.errors)")
     }
 

@@ -17,6 +17,7 @@ extension GuestTests {
         "echo",
         containing: GuestImage.elf(
           GuestAssembler { guest in
+            guest.setUpSerialPort()
             guest.print("up")
             guest.echo(until: ".")
             guest.powerOff()
