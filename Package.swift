@@ -45,7 +45,8 @@ let package = Package(
       dependencies: ["CHost", "CSilicon", "CZydis", "Machine", "Memory", "Processor", "SiliconRunner", "X86"],
       swiftSettings: strict),
     .target(
-      name: "Devices", dependencies: ["Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
+      name: "Devices",
+      dependencies: ["CHost", "Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
       swiftSettings: strict),
     .target(name: "Firmware", dependencies: ["CHost", "Machine", "Memory", "X86"], swiftSettings: strict),
     .executableTarget(
@@ -61,7 +62,8 @@ let package = Package(
       dependencies: ["CHost", "Host", "Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
       path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
-      name: "DevicesTests", dependencies: ["Devices", "Machine", "Memory", "TestSupport", "X86"], swiftSettings: strict),
+      name: "DevicesTests", dependencies: ["CHost", "Devices", "Machine", "Memory", "TestSupport", "X86"],
+      swiftSettings: strict),
     .testTarget(
       name: "FirmwareTests", dependencies: ["CHost", "Firmware", "Memory", "TestSupport", "X86"], swiftSettings: strict),
     .testTarget(name: "HostTests", dependencies: ["CHost", "Host", "TestSupport"], swiftSettings: strict),

@@ -13,7 +13,8 @@ public final class InterruptRouter: InterruptTarget, @unchecked Sendable {
 
   public func nonMaskableInterrupt(cpu: Int) {
     guard cpus.indices.contains(cpu) else { return }
-    cpus[cpu].signals.nonMaskableInterrupt = true
+    let count = cpus[cpu].signals.nonMaskableInterrupts
+    cpus[cpu].signals.nonMaskableInterrupts = min(count + 1, VirtualCPU.pendingNMILimit)
     cpus[cpu].raise(.interrupt)
   }
 

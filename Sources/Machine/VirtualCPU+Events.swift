@@ -2,12 +2,15 @@ import CHost
 import X86
 
 extension VirtualCPU {
+  /// One that is about to be taken, and one that waits behind it.
+  static let pendingNMILimit: UInt8 = 2
+
   /// Takes INIT, SIPI, NMI and external interrupts, as far as the processor is ready for them; asks for an exit at the
   /// next interrupt window where one must wait. On the processor's thread, under the machine lock.
   func takeEvents() {
     if signals.initialize {
       signals.initialize = false
-      signals.nonMaskableInterrupt = false
+      signals.nonMaskableInterrupts = 0
       state.pointee.initialize(isBootstrap: index == 0)
       engine.stateChanged(&state.pointee)
     }
@@ -19,9 +22,11 @@ extension VirtualCPU {
         engine.stateChanged(&state.pointee)
       }
     }
-    if signals.nonMaskableInterrupt, isListening {
-      signals.nonMaskableInterrupt = false
-      state.pointee.nmiPending = 1
+    if signals.nonMaskableInterrupts != 0, isListening {
+      // While one is handled, one more is remembered; two that come at once are both taken (SDM vol. 3A, 6.7.1).
+      let limit = state.pointee.nmiBlocked == 0 ? Self.pendingNMILimit : 1
+      state.pointee.nmiPending = min(state.pointee.nmiPending &+ signals.nonMaskableInterrupts, limit)
+      signals.nonMaskableInterrupts = 0
       state.pointee.activity = .running
     }
     takeInterrupt()

@@ -25,8 +25,7 @@ extension VirtualCPU {
     // For the processor that this one waits for; a host thread that waits for nobody would only lose its turn.
     case .yield: if machine.cpus.count > 1 { sched_yield() }
     case .shutdown: machine.shutDown(self)
-    // No hypercall interface is offered: the number is unknown, whatever it is.
-    case .hypercall: state.pointee.gpr.0 = ~0
+    case .hypercall: answerHypercall()
     case .debug(let address):
       machine.end(.failed("the engine stopped for a debugger at \(address), and there is none"))
     case .budgetSpent, .attention: break
@@ -119,6 +118,14 @@ extension VirtualCPU {
       return refuse { "write of \(hexadecimal(value)) to MSR \(hexadecimal(UInt64(register)))" }
     }
     answer(0)
+  }
+
+  /// Where nobody answers, the number is unknown, whatever it is.
+  private func answerHypercall() {
+    guard let interface = machine.hypercalls else { return state.pointee.gpr.0 = ~0 }
+    machine.lock.lock()
+    interface.hypercall(&state.pointee, cpu: index)
+    machine.lock.unlock()
   }
 
   private func readRandom(size: Int) {

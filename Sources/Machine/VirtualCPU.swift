@@ -102,6 +102,10 @@ public final class VirtualCPU: @unchecked Sendable {
           guard attend(to: CPUAttention(rawValue: bits)) else { return }
         } else {
           handle(exit)
+          // What an access asked of the whole machine comes before the next instruction.
+          if attentionLoad(attention) & CPUAttention.stop.rawValue != 0 {
+            guard attend(to: takeAttention()) else { return }
+          }
         }
         statistics.record(exit, ticks: hostTimeStamp() &- start)
       } catch {
@@ -150,5 +154,5 @@ public final class VirtualCPU: @unchecked Sendable {
 struct ProcessorSignals {
   var initialize = false
   var startUpVector: UInt8?
-  var nonMaskableInterrupt = false
+  var nonMaskableInterrupts: UInt8 = 0
 }

@@ -78,7 +78,8 @@ extension VirtualMachine {
     case .powerOff: end(.poweredOff)
     case .reset: if endsOnReset { end(.resetRequested) } else { reset() }
     case .exit(let status): end(.exited(status: status))
-    case .suspend: log.warning("the guest asked to be suspended to memory, which is not offered; it goes on")
+    case .suspend: ask(for: .suspend)
+    case .wake: ask(for: .wake)
     }
   }
 
@@ -141,6 +142,25 @@ extension VirtualMachine {
       } catch {
         result = .failed("the guest could not be loaded again after a reset: \(error)")
       }
+    case .suspend:
+      log.info("the machine is suspended to memory")
+      transition.withLock { if case .suspend = $0 { $0 = nil } }
+      lock.withLock {
+        interruptController?.reset()
+        for cpu in cpus { powerUp(cpu, isBootstrap: false) }
+      }
+    case .wake:
+      // Also where the suspension itself has not come to pass, because what ends it was there already.
+      log.info("the machine wakes up")
+      transition.withLock { if case .wake = $0 { $0 = nil } }
+      do {
+        try lock.withLock {
+          powerUp()
+          try onWake?()
+        }
+      } catch {
+        result = .failed("the guest could not be loaded again after its suspension: \(error)")
+      }
     }
     if let result {
       lock.withLock { clock.pause() }
@@ -158,13 +178,20 @@ extension VirtualMachine {
 
   /// Power-on state everywhere, and the guest loaded. Under the machine lock, no processor running.
   private func powerOn() throws {
-    for device in devices { device.reset() }
-    for cpu in cpus {
-      cpu.signals = ProcessorSignals()
-      cpu.state.pointee.powerUp(isBootstrap: cpu.index == 0)
-      cpu.state.pointee.tscOffset = clock.timeStampOffset
-      cpu.stateHasChanged = true
-    }
+    powerUp()
     try reload?()
+  }
+
+  private func powerUp() {
+    for device in devices { device.reset() }
+    for cpu in cpus { powerUp(cpu, isBootstrap: cpu.index == 0) }
+  }
+
+  /// A processor that is none's bootstrap processor waits, without its state.
+  private func powerUp(_ cpu: VirtualCPU, isBootstrap: Bool) {
+    cpu.signals = ProcessorSignals()
+    cpu.state.pointee.powerUp(isBootstrap: isBootstrap)
+    cpu.state.pointee.tscOffset = clock.timeStampOffset
+    cpu.stateHasChanged = true
   }
 }

@@ -43,9 +43,14 @@ public final class VirtualMachine: @unchecked Sendable {
   public private(set) var devices: [any Device] = []
   /// Local APICs. Its region 1 is the page at which a processor sees its registers.
   public var interruptController: (any InterruptController & Device)?
+  /// Nil: no hypercalls are known.
+  public var hypercalls: (any HypercallInterface)?
   /// Loads what the guest starts with and sets the bootstrap processor's state; at start and after each reset, with all
   /// processors parked and at their power-up state. Under the machine lock.
   public var reload: (() throws -> Void)?
+  /// Sets the bootstrap processor's state when the machine wakes from its suspension to RAM, as `reload` does otherwise:
+  /// all processors and devices are at their power-up state, RAM is as it was.
+  public var onWake: (() throws -> Void)?
   /// A guest's reset, or its triple fault, ends the run.
   public var endsOnReset = false
   /// A processor has nothing to do: a good moment to write out what was gathered. On its thread, without locks.

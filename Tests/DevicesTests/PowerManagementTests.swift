@@ -116,6 +116,46 @@ import Testing
     #expect(device.peek(pm1Status, size: 2) == 0x8000)
   }
 
+  /// The alarm ends a suspension if its event is enabled; what has happened is seen after the reset that comes with it.
+  @Test func alarmWakes() throws {
+    device.noteAlarm()
+    #expect(device.peek(pm1Status, size: 2) == 0x400 && platform.requests.isEmpty)
+    device.poke(pm1Status, 0x400, size: 2)
+    device.poke(pm1Control, 1 << 10 | 1 << 13, size: 2)
+    device.noteAlarm()
+    #expect(platform.requests == [.suspend])
+    device.restore(try device.storedState())
+    device.poke(pm1Enable, 0x400, size: 2)
+    #expect(platform.requests == [.suspend, .wake])
+    device.reset()
+    #expect(device.peek(pm1Status, size: 2) == 0)
+    device.wake()
+    #expect(device.peek(pm1Status, size: 2) == 0x8400)
+    device.poke(pm1Status, 0xffff, size: 2)
+    device.reset()
+    device.wake()
+    #expect(device.peek(pm1Status, size: 2) == 0x8000)
+    // Awake, it has nothing to wake.
+    device.poke(pm1Enable, 0x400, size: 2)
+    device.noteAlarm()
+    #expect(platform.requests == [.suspend, .wake])
+  }
+
+  @Test func buttonAndEventsWake() {
+    for wake in [{ device.pressPowerButton() }, { device.raiseGeneralPurposeEvent(3) }] {
+      device.poke(generalEnable, 8, size: 2)
+      device.poke(pm1Control, 1 << 10 | 1 << 13, size: 2)
+      wake()
+      #expect(platform.requests.suffix(2) == [.suspend, .wake])
+      device.reset()
+      device.wake()
+    }
+    // One that is there already lets nobody fall asleep.
+    device.pressPowerButton()
+    device.poke(pm1Control, 1 << 10 | 1 << 13, size: 2)
+    #expect(platform.requests.count == 6)
+  }
+
   @Test func absentRegistersReadZero() {
     for offset in 0x10..<0x40 as Range<UInt64> {
       device.poke(offset, 0xff)

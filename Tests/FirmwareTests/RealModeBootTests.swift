@@ -86,6 +86,27 @@ import X86
     }
   }
 
+  @Test func waking() throws {
+    let memory = try GuestMemory(size: 1 << 20)
+    var state = CPUState()
+    #expect(!BootLoader.wake(memory: memory, state: &state))
+    let pointer = try ACPITables.install(ACPIConfiguration(processorCount: 1), in: memory)
+    #expect(!BootLoader.wake(memory: memory, state: &state))
+    let facs = pointer &+ 64
+    #expect(memory.load(facs, as: UInt32.self) == 0x5343_4146)
+    #expect(memory.store(0x1_2345 as UInt32, at: facs &+ 12))
+    #expect(BootLoader.wake(memory: memory, state: &state))
+    #expect(state.rip == 5 && state.segments.1.selector == 0x1234 && state.segments.1.base == 0x1_2340)
+    #expect(state.cr0 & CR0.pe == 0)
+    // The extended vector goes before, and is for 32-bit code.
+    #expect(memory.store(0x20_0000 as UInt64, at: facs &+ 24))
+    #expect(BootLoader.wake(memory: memory, state: &state))
+    #expect(state.rip == 0x20_0000 && state.cr0 & CR0.pe != 0 && state.segments.1.attributes == 0xc09b)
+    // Nonsense is as good as nothing.
+    #expect(memory.store(UInt64.max, at: facs &+ 24) && memory.store(UInt32.max, at: facs &+ 12))
+    #expect(!BootLoader.wake(memory: memory, state: &state))
+  }
+
   @Test func partsOfARAMDiskAreConcatenated() throws {
     let memory = try GuestMemory(size: 8 << 20)
     var state = CPUState()

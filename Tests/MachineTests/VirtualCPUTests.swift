@@ -140,6 +140,31 @@ import X86
     #expect(test.engine.delivered.isEmpty)
   }
 
+  /// Two at once are both taken, more are lost; behind one that is handled waits one.
+  @Test(arguments: [(0, 1, 1), (0, 3, 2), (1, 1, 1), (1, 2, 1)] as [(UInt8, Int, UInt8)])
+  func nonMaskableInterruptsAreCounted(isBlocked: UInt8, count: Int, expected: UInt8) throws {
+    let pending = Shared<UInt8>(9)
+    let test = try TestMachine([
+      { state in
+        state.nmiBlocked = isBlocked
+        return .portWrite(port: 0x10, size: 1, value: 1)
+      },
+      { state in
+        pending.change { $0 = state.nmiPending }
+        return powerOff(&state)
+      },
+    ])
+    test.obeyRequests()
+    let obey = test.device.onWrite
+    let router = test.machine.interruptRouter
+    test.device.onWrite = { value in
+      if value == 1 { for _ in 0..<count { router.nonMaskableInterrupt(cpu: 0) } }
+      obey?(value)
+    }
+    #expect(try test.run() == .poweredOff)
+    #expect(pending.current == expected)
+  }
+
   @Test func secondProcessorStartsBySIPI() throws {
     let start = Shared<[UInt64]>([])
     let test = try TestMachine(

@@ -26,6 +26,33 @@ import X86
     #expect(test.engine.stateChanges == 2)
   }
 
+  /// Processors lose their state, devices go on until one of them wakes the machine, and RAM stays.
+  @Test func suspensionEndsWhereWakingLeads() throws {
+    let test = try TestMachine(
+      [
+        { state in state.rip == 0x1234 ? powerOff(&state) : .portWrite(port: 0x10, size: 1, value: 1) },
+        { _ in .portWrite(port: 0x10, size: 1, value: 2) },
+      ], [])
+    test.engine.restarts = true
+    let (loads, idle) = (Shared(0), Shared(0))
+    test.machine.reload = { loads.change { $0 += 1 } }
+    test.machine.onWake = { test.state.pointee.rip = 0x1234 }
+    test.machine.onIdle = { idle.change { $0 += 1 } }
+    test.obeyRequests()
+    let obey = test.device.onWrite
+    test.device.onWrite = { value in
+      if value == 1 { test.device.platform?.request(.suspend) }
+      obey?(value)
+    }
+    try test.machine.start()
+    // The second processor idles, then both do.
+    #expect(idle.wait { $0 >= 3 })
+    #expect(test.device.accesses == [.write(region: 0, offset: 0, size: 1, value: 1)])
+    test.machine.lock.withLock { test.device.platform?.request(.wake) }
+    #expect(test.wait() == .poweredOff)
+    #expect(loads.current == 1 && test.device.state.resets == 2)
+  }
+
   @Test func resetEndsTheRunWhereWanted() throws {
     let test = try TestMachine([requestReset])
     test.machine.endsOnReset = true

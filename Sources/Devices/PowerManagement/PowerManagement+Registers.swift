@@ -20,6 +20,8 @@ extension PowerManagement {
     static let wake: UInt16 = 1 << 15
     /// What can raise the interrupt.
     static let enables = timer | global | powerButton | realTimeClock
+    /// What ends a suspension, if it is enabled.
+    static let wakes = powerButton | realTimeClock
   }
 
   /// Bits of the PM1 control register (ACPI 6.5, 4.8.3.2).
@@ -44,6 +46,10 @@ extension PowerManagement {
     /// The SMI command port and the scratch port beside it.
     var command: UInt8 = 0
     var commandData: UInt8 = 0
+    /// Suspended to RAM.
+    var isAsleep = false
+    /// PM1 events that ended a suspension: they are still to be seen after the reset that goes with it.
+    var wakeCauses: UInt16 = 0
 
     public init() {}
   }

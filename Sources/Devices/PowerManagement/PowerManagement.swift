@@ -52,7 +52,9 @@ public final class PowerManagement: Device {
   }
 
   public func reset() {
+    let causes = state.wakeCauses
     state = State()
+    state.wakeCauses = causes
     state.timerCarries = carries
     eventsChanged()
   }
@@ -80,9 +82,16 @@ public final class PowerManagement: Device {
     eventsChanged()
   }
 
-  /// The machine leaves a sleeping state.
+  /// The real-time clock's alarm has gone off.
+  public func noteAlarm() {
+    state.pm1Status |= PM1Event.realTimeClock
+    eventsChanged()
+  }
+
+  /// The machine has left a sleeping state, by way of a reset.
   public func wake() {
-    state.pm1Status |= PM1Event.wake
+    state.pm1Status |= PM1Event.wake | state.wakeCauses
+    state.wakeCauses = 0
     eventsChanged()
   }
 
@@ -160,7 +169,9 @@ public final class PowerManagement: Device {
   private func sleep() {
     switch UInt8(truncatingIfNeeded: (state.pm1Control & PM1Control.sleepType) >> 10) {
     case SleepType.softOff: platform?.request(.powerOff)
-    case SleepType.suspendToRAM: platform?.request(.suspend)
+    case SleepType.suspendToRAM:
+      state.isAsleep = true
+      platform?.request(.suspend)
     case let type: errors.note("sleep type \(type) is not offered")
     }
   }
@@ -177,8 +188,19 @@ public final class PowerManagement: Device {
 
   private var pm1Status: UInt16 { state.pm1Status | (carries != state.timerCarries ? PM1Event.timer : 0) }
 
+  /// Ends a suspension if an event has happened that is to do so. The power button always is.
+  private func wakeIfNeeded() {
+    guard state.isAsleep else { return }
+    let causes = state.pm1Status & (state.pm1Enable | PM1Event.powerButton) & PM1Event.wakes
+    guard causes != 0 || state.generalStatus & state.generalEnable != 0 else { return }
+    state.isAsleep = false
+    state.wakeCauses = causes
+    platform?.request(.wake)
+  }
+
   /// Drives the interrupt and, while the timer is to raise it, arms the clock for its next carry.
   private func eventsChanged() {
+    wakeIfNeeded()
     let isACPI = state.pm1Control & PM1Control.interruptEnable != 0
     let pending = pm1Status & state.pm1Enable != 0 || state.generalStatus & state.generalEnable != 0
     line.set(isACPI && pending)

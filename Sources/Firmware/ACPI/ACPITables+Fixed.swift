@@ -6,8 +6,6 @@ extension ACPITables {
     static let c1: UInt32 = 1 << 2
     /// There is no fixed sleep button.
     static let noSleepButton: UInt32 = 1 << 5
-    /// The clock's alarm does not wake through the fixed registers.
-    static let noFixedClockWake: UInt32 = 1 << 6
     static let timer32Bit: UInt32 = 1 << 8
     static let resetRegister: UInt32 = 1 << 10
   }
@@ -64,7 +62,7 @@ extension ACPITables {
       body.append(BootFlag.legacyDevices | BootFlag.keyboardController | BootFlag.noVGA)
       body.append([0])
       body.append(
-        Flag.wbinvd | Flag.c1 | Flag.noSleepButton | Flag.noFixedClockWake | Flag.resetRegister
+        Flag.wbinvd | Flag.c1 | Flag.noSleepButton | Flag.resetRegister
           | (hardware.has32BitTimer ? Flag.timer32Bit : 0))
       body.append(port(UInt32(hardware.resetPort), bits: 8))
       body.append([hardware.resetValue])

@@ -22,6 +22,9 @@ public enum ACPITables {
   /// Where a guest looks for the root pointer (5.2.5.1).
   static let area: Range<UInt64> = 0xe0000..<0x100000
 
+  /// The firmware control structure, which the guest writes to.
+  static let controlStructure = GuestPhysicalAddress(area.lowerBound + 64)
+
   /// Writes all tables into guest memory, which must not be running. Returns the address of the root pointer.
   public static func install(
     _ configuration: ACPIConfiguration, in memory: GuestMemory
@@ -44,6 +47,7 @@ public enum ACPITables {
     }
 
     let facs = add(firmwareControlStructure(), alignment: 64)
+    precondition(facs == controlStructure.rawValue, "the firmware control structure follows the root pointer")
     let dsdt = add(differentiatedDescription(configuration))
     let fadt = add(fixedDescription(configuration, facs: facs, dsdt: dsdt))
     let madt = add(interruptControllers(configuration))

@@ -27,7 +27,7 @@ extension BootLoader {
 
 extension CPUState {
   /// Real-address mode as after power-up, with other segments; interrupts are off.
-  fileprivate mutating func enterRealMode(at address: RealModeAddress, stackPointer: UInt16) {
+  mutating func enterRealMode(at address: RealModeAddress, stackPointer: UInt16) {
     let data =
       SegmentAttributes.present | SegmentAttributes.nonSystem | SegmentAttributes.readWrite | SegmentAttributes.accessed
     let base = UInt64(address.segment) << 4

@@ -51,7 +51,10 @@ public struct DevicePlatform {
 public enum MachineRequest: Equatable, Sendable {
   case powerOff
   case reset
+  /// Suspend to RAM: processors lose their state, devices go on until one of them asks for `wake`.
   case suspend
+  /// The end of `suspend`.
+  case wake
   /// The debug-exit port: end the process with this status.
   case exit(status: Int32)
 }

@@ -22,6 +22,7 @@ struct MachineBuilder {
   private let fabric: InterruptFabric
   private let ioAPIC: IOAPIC
   private let pic: PIC
+  private let power: PowerManagement
   private let description: ACPIConfiguration
 
   /// Puts the machine together. `debugConsole` gets what the guest writes to port 0xe9, under the machine lock.
@@ -39,10 +40,10 @@ struct MachineBuilder {
     pic = PIC(output: fabric.line0)
     fabric.externalController = pic
     serial = Serial16550(interrupt: Self.line(4, pic, ioAPIC))
-    var description = ACPIConfiguration(processorCount: configuration.processorCount)
-    // There is no firmware that could wake a guest from it.
-    description.fixedHardware.suspendType = nil
-    self.description = description
+    description = ACPIConfiguration(processorCount: configuration.processorCount)
+    let hardware = description.fixedHardware
+    power = PowerManagement(
+      interrupt: Self.line(Int(hardware.interrupt), pic, ioAPIC), timerWidth: hardware.has32BitTimer ? 32 : 24)
 
     try addInterruptControllers()
     try addTimers()
@@ -56,6 +57,7 @@ struct MachineBuilder {
       processorCount: configuration.processorCount)
     for _ in 0..<configuration.processorCount { try machine.addCPU(makeEngine) }
     machine.reload = reload
+    machine.onWake = wakeUp
     if case .firmware(let image) = configuration.guest { image.install(in: machine.memory) }
   }
 
@@ -78,6 +80,7 @@ struct MachineBuilder {
   private func addInterruptControllers() throws {
     machine.add(fabric)
     machine.interruptController = fabric
+    machine.hypercalls = KVMHypercalls(fabric)
     let page = InterruptFabric.defaultAddress
     try machine.bus.map(fabric, region: 0, memory: page..<(page + InterruptFabric.pageSize))
     machine.add(ioAPIC)
@@ -94,7 +97,12 @@ struct MachineBuilder {
     machine.add(pit)
     try machine.bus.map(pit, region: 0, ports: 0x40...0x43, offset: 0)
     try machine.bus.map(pit, region: 1, ports: 0x61...0x61, offset: 0)
-    let rtc = RTC(line: line(8))
+    let clockLine = line(8)
+    let rtc = RTC(
+      line: InterruptLine { [power] level in
+        clockLine.set(level)
+        if level { power.noteAlarm() }
+      })
     machine.add(rtc)
     try machine.bus.map(rtc, region: 0, ports: 0x70...0x71, offset: 0)
     let size = machine.memory.size
@@ -113,7 +121,6 @@ struct MachineBuilder {
     machine.add(control)
     try machine.bus.map(control, region: 0, ports: 0x92...0x92, offset: 0)
     let hardware = description.fixedHardware
-    let power = PowerManagement(interrupt: line(Int(hardware.interrupt)), timerWidth: hardware.has32BitTimer ? 32 : 24)
     machine.add(power)
     try machine.bus.map(power, region: 0, ports: hardware.base...(hardware.base + 63), offset: 0)
     try machine.bus.map(power, region: 1, ports: hardware.commandPort...(hardware.commandPort + 1), offset: 0)
@@ -173,25 +180,44 @@ struct MachineBuilder {
   /// processor as the guest expects it. Firmware does it itself.
   private func reload() throws {
     let state = machine.cpus[0].state
-    let loaded: LoadedKernel
-    if case .firmware(let image) = configuration.guest { return image.shadow(in: machine.memory) }
-    // Eight data bits, no parity, one stop bit: guests that only want to say something rely on it.
-    serial.write(region: 0, offset: 3, size: 1, value: 3)
     switch configuration.guest {
-    case .firmware: return
+    case .firmware(let image):
+      image.shadow(in: machine.memory)
     case .flat(let file, let address):
-      loaded = try BootLoader.loadFlat(file, at: address, memory: machine.memory, state: &state.pointee)
+      openSerialLine()
+      noteLoaded(try BootLoader.loadFlat(file, at: address, memory: machine.memory, state: &state.pointee))
     case .kernel(let file, let modules, let commandLine):
       let root = try ACPITables.install(description, in: machine.memory)
-      // All memory write-back, no fixed ranges (SDM vol. 3A, 11.11.2.1): without it Linux runs without a PAT.
-      state.pointee.mtrrDefaultType = 1 << 11 | 6
-      fabric.enableVirtualWire()
-      loaded = try BootLoader.load(
-        BootParameters(kernel: file, modules: modules, commandLine: commandLine, acpiRootPointer: root),
-        memory: machine.memory, map: PhysicalMemoryMap(machine.memory), state: &state.pointee)
+      setUpProcessor()
+      openSerialLine()
+      noteLoaded(
+        try BootLoader.load(
+          BootParameters(kernel: file, modules: modules, commandLine: commandLine, acpiRootPointer: root),
+          memory: machine.memory, map: PhysicalMemoryMap(machine.memory), state: &state.pointee))
     }
-    machine.log.debug(
-      "loaded \(configuration.guest.name) (\(loaded.bootProtocol.rawValue)), entry at \(String(loaded.entry, radix: 16))"
-    )
+  }
+
+  /// What firmware would do when the machine wakes from a suspension to RAM.
+  private func wakeUp() throws {
+    power.wake()
+    // Firmware that is the guest's own begins as always, and finds out.
+    if case .firmware = configuration.guest { return }
+    setUpProcessor()
+    guard BootLoader.wake(memory: machine.memory, state: &machine.cpus[0].state.pointee) else { return try reload() }
+    openSerialLine()
+  }
+
+  private func setUpProcessor() {
+    // All memory write-back, no fixed ranges (SDM vol. 3A, 11.11.2.1): without it Linux runs without a PAT.
+    machine.cpus[0].state.pointee.mtrrDefaultType = 1 << 11 | 6
+    fabric.enableVirtualWire()
+  }
+
+  /// Eight data bits, no parity, one stop bit: guests that only want to say something rely on it.
+  private func openSerialLine() { serial.write(region: 0, offset: 3, size: 1, value: 3) }
+
+  private func noteLoaded(_ loaded: LoadedKernel) {
+    let entry = String(loaded.entry, radix: 16)
+    machine.log.debug("loaded \(configuration.guest.name) (\(loaded.bootProtocol.rawValue)), entry at 0x\(entry)")
   }
 }
