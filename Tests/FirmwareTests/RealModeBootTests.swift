@@ -98,6 +98,7 @@ import X86
     #expect(BootLoader.wake(memory: memory, state: &state))
     #expect(state.rip == 5 && state.segments.1.selector == 0x1234 && state.segments.1.base == 0x1_2340)
     #expect(state.cr0 & CR0.pe == 0)
+    #expect(state.segments.3.base == 0 && state.segments.2.selector == 0 && state.segments.3.limit == 0xffff)
     // The extended vector goes before, and is for 32-bit code.
     #expect(memory.store(0x20_0000 as UInt64, at: facs &+ 24))
     #expect(BootLoader.wake(memory: memory, state: &state))

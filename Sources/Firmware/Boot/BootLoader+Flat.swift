@@ -38,4 +38,12 @@ extension CPUState {
     rip = UInt64(address.offset)
     gpr.4 = UInt64(stackPointer)
   }
+
+  /// Points the data segments of real-address mode at 0.
+  mutating func clearDataSegments() {
+    var data = segments.3
+    data.base = 0
+    data.selector = 0
+    segments = (data, segments.1, data, data, data, data)
+  }
 }

@@ -30,6 +30,8 @@ extension BootLoader {
     state.enterRealMode(
       at: RealModeAddress(segment: UInt16(truncatingIfNeeded: vector >> 4), offset: UInt16(vector & 15)),
       stackPointer: 0)
+    // Only CS is the firmware's to choose; the others are as after power-up, which some rely on.
+    state.clearDataSegments()
     return true
   }
 }
