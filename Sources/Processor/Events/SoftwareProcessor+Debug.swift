@@ -53,6 +53,8 @@ extension SoftwareProcessor {
     events.breakpointHits = 0
     guard events.isSingleStep else { return }
     events.isSingleStep = false
+    // MOV SS and POP SS do not trap (SDM vol. 3A, 6.8.3), unlike what runs in their shadow.
+    if shadow.contains(.movSS), cpu.pointee.rip != events.stepStart { return }
     // Under BTF only branches trap; one that goes on right behind itself cannot be told from what is none.
     let distance = cpu.pointee.rip &- events.stepStart
     if cpu.pointee.debugControl & DebugMSR.branchTrapFlag != 0, 1...15 ~= distance { return }
@@ -115,9 +117,14 @@ extension SoftwareProcessor {
   }
 
   /// A debug exception was delivered: what caused it is recorded, and what would disturb its handler is switched off.
+  /// Traps that waited behind MOV SS are delivered by it too.
   func noteDebugException(_ event: Event) {
-    if event.source == .exception {
-      cpu.pointee.dr6 = cpu.pointee.dr6 & ~UInt64(DebugStatus.breakpoints) | UInt64(event.debugBits)
+    let waiting = cpu.pointee.pendingDebug
+    cpu.pointee.pendingDebug = 0
+    // INT1 itself leaves no trace.
+    if event.source == .exception || waiting != 0 {
+      cpu.pointee.dr6 =
+        cpu.pointee.dr6 & ~UInt64(DebugStatus.breakpoints) | UInt64(event.debugBits) | UInt64(waiting)
     }
     cpu.pointee.dr7 &= ~DebugControl.generalDetect
     cpu.pointee.debugControl &= ~(DebugMSR.lastBranchRecord | DebugMSR.branchTrapFlag)

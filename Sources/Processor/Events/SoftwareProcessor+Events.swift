@@ -84,7 +84,11 @@ extension SoftwareProcessor {
     events.isSingleStep = false
     cpu.pointee.interruptShadow = []
     if event.source == .nonMaskableInterrupt { cpu.pointee.nmiBlocked = 1 }
-    if event.vector == ExceptionVector.debug.rawValue, event.source != .softwareInterrupt { noteDebugException(event) }
+    if event.vector == ExceptionVector.debug.rawValue,
+      event.source == .exception || event.source == .privilegedSoftwareException
+    {
+      noteDebugException(event)
+    }
   }
 
   /// RFLAGS as an event pushes it.
@@ -173,6 +177,10 @@ extension SoftwareProcessor {
   private var hasAnythingPending: Bool { hasWaitingEvents || cpu.pointee.pendingDebug != 0 }
 
   private func useUpShadow() -> EventOutcome {
+    // MOV SS holds back an instruction breakpoint too; `beginStep` clears the flag.
+    if cpu.pointee.interruptShadow.contains(.movSS), cpu.pointee.dr7 & DebugControl.enables != 0 {
+      cpu.pointee.rflags |= RFLAGS.rf
+    }
     cpu.pointee.interruptShadow = []
     return cpu.pointee.activity == .running ? .runOneInstruction : .stayInactive
   }

@@ -125,8 +125,8 @@ public final class Interpreter: ExecutionEngine {
     remaining -= spent
     cpu.pointee.instructionCount &+= UInt64(spent)
     guard cpu.pointee.engine.stopReason & StopReason.fault != 0 else {
-      // An attention may have kept the instruction from running.
-      if isStepping, spent > 0 { processor.endStep() }
+      // An attention may have kept the instruction from running. SYSRET traps by the flag that it has just set.
+      if isStepping || processor.events.isSingleStep, spent > 0 { processor.endStep() }
       return
     }
     processor.deliver(processor.fault)

@@ -42,6 +42,17 @@ struct EngineEventTests {
     #expect(test.cpu.pointee.dr6 == DebugStatus.fixed | 0x4000)
   }
 
+  /// SYSRET that sets TF traps, before the first instruction that it returns to.
+  @Test func systemReturnTraps() throws {
+    // MOV R11D, 102H; MOV ECX, 4100H; SYSRETQ. The handler keeps the RIP that it finds, and halts.
+    let code: [UInt8] = [0x41, 0xbb, 2, 1, 0, 0, 0xb9, 0, 0x41, 0, 0, 0x48, 0x0f, 0x07]
+    let (test, engine) = Self.prepare(code, handlers: [1: [0x48, 0x8b, 0x1c, 0x24, Self.hlt]])
+    test.cpu.pointee.efer |= EFER.sce
+    test.cpu.pointee.star = 0x0040_0050 << 32
+    #expect(try Self.run(test, engine) == .halt)
+    #expect(test.cpu.pointee.gpr.3 == 0x4100 && test.cpu.pointee.dr6 == DebugStatus.fixed | 0x4000)
+  }
+
   @Test func breakpoints() throws {
     // MOV [data], EAX twice, two NOPs, the second with a breakpoint, HLT. The handler sets RF in the image, so that no
     // instruction breakpoint strikes right behind a trap.

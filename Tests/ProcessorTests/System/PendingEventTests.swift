@@ -146,6 +146,48 @@ struct PendingEventTests {
     #expect(branches.processor.deliverPendingEvents() == .runFreely && branches.cpu.pointee.debugControl == 0)
   }
 
+  /// MOV SS does not trap itself; what waits behind it is delivered by a debug exception that comes first, once.
+  @Test func stackSegmentAndDebugExceptions() {
+    func afterMove(stepping: Bool) -> TestProcessor {
+      let test = TestProcessor(.long64)
+      if stepping { test.cpu.pointee.rflags |= RFLAGS.tf }
+      test.cpu.pointee.gpr.0 = UInt64(test.cpu.pointee.segments.2.selector)
+      #expect(test.processor.beginStep() == nil && test.execute(0x8e, 0xd0) == nil)
+      test.processor.endStep()
+      return test
+    }
+    let stepped = afterMove(stepping: true)
+    #expect(stepped.cpu.pointee.pendingDebug == 0)
+    #expect(stepped.processor.deliverPendingEvents() == .runFreely && stepped.processor.beginStep() == nil)
+    #expect(stepped.execute(0x90) == nil)
+    stepped.processor.endStep()
+    #expect(stepped.cpu.pointee.pendingDebug == DebugStatus.singleStep)
+    // INT1 and general detect, with a data breakpoint of MOV SS behind them.
+    for isINT1 in [false, true] {
+      let test = afterMove(stepping: true)
+      test.cpu.pointee.pendingDebug = 2
+      test.cpu.pointee.dr7 |= DebugControl.generalDetect
+      #expect(test.processor.deliverPendingEvents() == .runOneInstruction && test.processor.beginStep() == nil)
+      if isINT1 { test.run(0xf1) } else { test.run(0x0f, 0x21, 0xf0) }
+      #expect(test.handledVector == 1 && test.cpu.pointee.pendingDebug == 0)
+      #expect(test.cpu.pointee.dr6 == DebugStatus.fixed | 2 | (isINT1 ? 0 : 0x2000))
+    }
+    // An instruction breakpoint behind it is held back, also if something else waits.
+    for waits in [false, true] {
+      let test = afterMove(stepping: false)
+      test.cpu.pointee.dr.0 = Layout.code + 2
+      test.cpu.pointee.dr7 |= 1
+      test.cpu.pointee.pendingDebug = waits ? 2 : 0
+      #expect(test.processor.deliverPendingEvents() == (waits ? .runOneInstruction : .runFreely))
+      #expect(test.processor.beginStep() == nil && test.cpu.pointee.rflags & RFLAGS.rf == 0)
+    }
+    // Vector 1 from an interrupt controller is no debug exception.
+    let interrupted = Self.prepare(interrupt: 1)
+    interrupted.cpu.pointee.dr7 |= DebugControl.generalDetect
+    #expect(interrupted.processor.deliverPendingEvents() == .runFreely && interrupted.handledVector == 1)
+    #expect(interrupted.cpu.pointee.dr7 & DebugControl.generalDetect != 0)
+  }
+
   @Test func instructionBreakpoints() {
     let test = TestProcessor(.long64)
     test.cpu.pointee.dr.2 = Layout.code
