@@ -37,6 +37,11 @@ public enum CR0 {
   public static let pg: UInt64 = 1 << 31
 }
 
+public enum CR3 {
+  public static let lamU57: UInt64 = 1 << 61
+  public static let lamU48: UInt64 = 1 << 62
+}
+
 public enum CR4 {
   public static let vme: UInt64 = 1 << 0
   public static let pvi: UInt64 = 1 << 1
@@ -61,6 +66,7 @@ public enum CR4 {
   public static let pke: UInt64 = 1 << 22
   public static let cet: UInt64 = 1 << 23
   public static let pks: UInt64 = 1 << 24
+  public static let lamSupervisor: UInt64 = 1 << 28
 }
 
 public enum EFER {

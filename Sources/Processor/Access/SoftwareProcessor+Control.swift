@@ -40,7 +40,7 @@ extension SoftwareProcessor {
   func setCR3(_ value: UInt64) throws(GuestFault) {
     let usesPCID = cpu.pointee.cr4 & CR4.pcide != 0
     if isLongMode {
-      let reserved = ~model.physicalAddressMask & (usesPCID ? ~(1 << 63) : ~0)
+      let reserved = ~(model.physicalAddressMask | model.addressMaskingBits) & (usesPCID ? ~(1 << 63) : ~0)
       guard value & reserved == 0 else { throw .generalProtection() }
     } else if cpu.pointee.cr4 & CR4.pae != 0, cpu.pointee.cr0 & CR0.pg != 0 {
       try loadPageDirectoryPointers(value)
@@ -112,8 +112,10 @@ extension SoftwareProcessor {
   /// What tells address spaces apart: the page tables' address, the PCID, or that there is no paging.
   var addressSpaceRoot: UInt64 {
     guard cpu.pointee.cr0 & CR0.pg != 0 else { return 1 << 63 }
-    if cpu.pointee.cr4 & CR4.pcide != 0 { return cpu.pointee.cr3 }
-    return cpu.pointee.cr3 & (isLongMode ? ~0xfff : 0xffff_ffe0)
+    // How addresses are masked has no part in it: tables hold masked ones.
+    let cr3 = cpu.pointee.cr3 & ~(CR3.lamU48 | CR3.lamU57)
+    if cpu.pointee.cr4 & CR4.pcide != 0 { return cr3 }
+    return cr3 & (isLongMode ? ~0xfff : 0xffff_ffe0)
   }
 
   /// Loads the PDPTE registers of PAE paging (SDM vol. 3A, 4.4.1).

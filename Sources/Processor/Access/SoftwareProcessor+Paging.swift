@@ -71,14 +71,29 @@ extension SoftwareProcessor {
   /// Whether an address is canonical for the paging mode; always so outside 64-bit mode.
   @inline(__always) func isCanonical(_ address: UInt64) -> Bool {
     guard cpu.pointee.efer & EFER.lma != 0 else { return true }
-    let unused: Int64 = cpu.pointee.cr4 & CR4.la57 != 0 ? 7 : 16
+    return Self.isSignExtended(address, bits: cpu.pointee.cr4 & CR4.la57 != 0 ? 57 : 48)
+  }
+
+  /// Whether a register that holds a linear address takes it (descriptor tables, segment bases, MSRs, INVPCID): such
+  /// are checked for the widest addresses that the model has, whatever the paging mode (SDM vol. 3A, 3.3.7.1).
+  func isCanonicalForModel(_ address: UInt64) -> Bool {
+    Self.isSignExtended(address, bits: model.linearAddressBits)
+  }
+
+  @inline(__always)
+  private static func isSignExtended(_ address: UInt64, bits: Int64) -> Bool {
+    let unused = 64 &- bits
     return (Int64(bitPattern: address) &<< unused) &>> unused == Int64(bitPattern: address)
   }
 
   private func checkRights(
     _ leaf: Leaf, _ address: UInt64, for access: AccessKind, rights: AccessRights, isUser: Bool, code: UInt32
   ) throws(GuestFault) {
-    let violation = GuestFault.pageFault(address: address, errorCode: code | PageFaultCode.present)
+    // A key that forbids the access is reported beside what else does.
+    let isKeyViolation = access != .fetch && isKeyProtected(leaf, write: access == .write, isUser: isUser)
+    let violation = GuestFault.pageFault(
+      address: address,
+      errorCode: code | PageFaultCode.present | (isKeyViolation ? PageFaultCode.protectionKey : 0))
     if isUser {
       guard leaf.isUser, access != .write || leaf.isWritable else { throw violation }
     } else {
@@ -93,11 +108,7 @@ extension SoftwareProcessor {
         }
       }
     }
-    if access == .fetch {
-      if leaf.isExecuteDisabled, hasExecuteDisable { throw violation }
-    } else if isKeyProtected(leaf, write: access == .write, isUser: isUser) {
-      throw .pageFault(address: address, errorCode: code | PageFaultCode.present | PageFaultCode.protectionKey)
-    }
+    if isKeyViolation || (access == .fetch && leaf.isExecuteDisabled && hasExecuteDisable) { throw violation }
   }
 
   /// Protection keys (SDM vol. 3A, 4.6.2).
@@ -109,7 +120,8 @@ extension SoftwareProcessor {
       let bits = cpu.pointee.pkru &>> shift
       return bits & 1 != 0 || (write && bits & 2 != 0 && (isUser || cpu.pointee.cr0 & CR0.wp != 0))
     }
-    guard cpu.pointee.cr4 & CR4.pks != 0 else { return false }
+    // A user's access is refused by U/S alone.
+    guard cpu.pointee.cr4 & CR4.pks != 0, !isUser else { return false }
     let bits = UInt32(truncatingIfNeeded: cpu.pointee.pkrs) &>> shift
     return bits & 1 != 0 || (write && bits & 2 != 0 && cpu.pointee.cr0 & CR0.wp != 0)
   }

@@ -52,7 +52,7 @@ extension SoftwareProcessor {
   {
     let isStack = number == SegmentRegister.ss.rawValue
     if isLongMode64 {
-      let address = number >= 4 ? offset &+ segment(number).base : offset
+      let address = withoutMetadata(number >= 4 ? offset &+ segment(number).base : offset)
       guard isCanonical(address), isCanonical(address &+ UInt64(truncatingIfNeeded: count &- 1)) else {
         throw isStack ? .stackFault() : .generalProtection()
       }
@@ -63,6 +63,28 @@ extension SoftwareProcessor {
       throw isStack ? .stackFault() : .generalProtection()
     }
     return (state.base &+ offset) & 0xffff_ffff
+  }
+
+  /// What linear-address masking makes of the address of data in 64-bit mode (SDM vol. 1, chapter 4, "Linear Address
+  /// Masking"): where it is on for that half of the address space, bits 62:48 or 62:57 are replaced by copies of the one
+  /// below them. Bit 63 stays, so that an address whose two ends disagree is not canonical.
+  ///
+  /// The TLB and the chain's handlers know masked addresses only; a pointer with metadata misses, and comes here.
+  @inline(__always)
+  func withoutMetadata(_ address: UInt64) -> UInt64 {
+    guard model.addressMaskingBits != 0 else { return address }
+    let isSupervisor = address >> 63 != 0
+    let isWide: Bool
+    if isSupervisor {
+      guard cpu.pointee.cr4 & CR4.lamSupervisor != 0 else { return address }
+      isWide = cpu.pointee.cr4 & CR4.la57 != 0
+    } else {
+      guard cpu.pointee.cr3 & (CR3.lamU48 | CR3.lamU57) != 0 else { return address }
+      isWide = cpu.pointee.cr3 & CR3.lamU57 != 0
+    }
+    let unused: Int64 = isWide ? 7 : 16
+    let extended = UInt64(bitPattern: (Int64(bitPattern: address) &<< unused) &>> unused)
+    return extended & ~(1 << 63) | address & 1 << 63
   }
 
   /// Whether the segment's type allows the access.

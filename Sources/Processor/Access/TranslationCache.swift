@@ -174,11 +174,27 @@ final class TranslationCache {
       }
       // The page itself, and what begins on the page before and may reach into it.
       guard Self.mayHoldBlocks(space, page) || Self.mayHoldBlocks(space, page &- 4096) else { continue }
-      for index in 0..<Self.blockEntryCount where space.blocks[index].block != nil {
-        let start = (space.blocks[index].tag &+ codeBase) & ~0xfff
-        if start == page || start &+ 4096 == page { space.blocks[index] = BlockCacheEntry(tag: 1, block: nil) }
+      dropBlocks(space, page: page)
+    }
+  }
+
+  /// Forgets the blocks that begin on a page or the one before it. So that the next time is cheap, the bits of their
+  /// classes go too, unless other pages need them.
+  private func dropBlocks(_ space: Space, page: UInt64) {
+    let bit = Self.codePageBit(page)
+    let bitBefore = Self.codePageBit(page &- 4096)
+    var (isNeeded, isNeededBefore) = (false, false)
+    for index in 0..<Self.blockEntryCount where space.blocks[index].block != nil {
+      let start = (space.blocks[index].tag &+ codeBase) & ~0xfff
+      if start == page || start &+ 4096 == page {
+        space.blocks[index] = BlockCacheEntry(tag: 1, block: nil)
+      } else {
+        isNeeded = isNeeded || Self.codePageBit(start) == bit
+        isNeededBefore = isNeededBefore || Self.codePageBit(start) == bitBefore
       }
     }
+    if !isNeeded { space.codePages[bit >> 6] &= ~(1 << UInt64(bit & 63)) }
+    if !isNeededBefore { space.codePages[bitBefore >> 6] &= ~(1 << UInt64(bitBefore & 63)) }
   }
 
   /// Sends writes to one host page through the slow path from now on.

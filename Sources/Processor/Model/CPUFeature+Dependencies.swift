@@ -15,7 +15,7 @@ extension CPUFeature {
     .architecturalCapabilities: [.msr], .automaticIBRS: [.msr], .syscall: [.msr],
     // Paging and long mode.
     .pse36: [.pse], .nx: [.pae, .msr], .longMode: [.pae, .msr], .pcid: [.longMode],
-    .gigabytePages: [.longMode], .la57: [.longMode], .fsgsbase: [.longMode], .lahf64: [.longMode],
+    .gigabytePages: [.longMode], .la57: [.longMode], .lam: [.longMode], .fsgsbase: [.longMode], .lahf64: [.longMode],
     .cmpxchg16b: [.longMode, .cmpxchg8b], .pku: [.longMode, .xsave], .pks: [.longMode],
     .clflushopt: [.clflush], .clwb: [.clflush],
   ]

@@ -20,6 +20,7 @@ extension CPUFeature {
     ("pks", .pks),
     ("fsrm", .fsrm), ("serialize", .serialize), ("spec_ctrl", .speculationControl),
     ("arch_capabilities", .architecturalCapabilities),
+    ("lam", .lam),
     ("xsaveopt", .xsaveopt), ("xsavec", .xsavec), ("xgetbv1", .xgetbv1), ("xsaves", .xsaves),
     ("lahf_lm", .lahf64), ("abm", .lzcnt), ("3dnowprefetch", .prefetchw), ("topoext", .topologyExtensions),
     ("syscall", .syscall), ("nx", .nx), ("fxsr_opt", .fastFXSR), ("pdpe1gb", .gigabytePages), ("rdtscp", .rdtscp),

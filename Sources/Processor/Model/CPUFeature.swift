@@ -2,7 +2,7 @@
 struct CPUFeature: Hashable, Sendable {
   /// The output registers of CPUID that hold feature bits.
   enum Register: UInt8, CaseIterable, Sendable {
-    case leaf1ECX, leaf1EDX, leaf6EAX, leaf7EBX, leaf7ECX, leaf7EDX, leafDEAX
+    case leaf1ECX, leaf1EDX, leaf6EAX, leaf7EBX, leaf7ECX, leaf7EDX, leaf71EAX, leafDEAX
     case extended1ECX, extended1EDX, extended7EDX, extended8EBX, extended21EAX
   }
 
@@ -100,6 +100,9 @@ extension CPUFeature {
   /// IBRS and IBPB: IA32_SPEC_CTRL and IA32_PRED_CMD exist.
   static let speculationControl = CPUFeature(.leaf7EDX, 26)
   static let architecturalCapabilities = CPUFeature(.leaf7EDX, 29)
+
+  /// Linear-address masking.
+  static let lam = CPUFeature(.leaf71EAX, 26)
 
   static let xsaveopt = CPUFeature(.leafDEAX, 0)
   static let xsavec = CPUFeature(.leafDEAX, 1)

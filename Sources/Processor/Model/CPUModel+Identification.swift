@@ -15,7 +15,7 @@ extension CPUModel {
 
   /// The model's, or that of the last leaf which a feature is in.
   var lastBasicLeaf: UInt32 {
-    let sevenths: [CPUFeature.Register] = [.leaf7EBX, .leaf7ECX, .leaf7EDX]
+    let sevenths: [CPUFeature.Register] = [.leaf7EBX, .leaf7ECX, .leaf7EDX, .leaf71EAX]
     var last = definition.lastBasicLeaf
     if features.contains(.monitor) { last = max(last, 5) }
     if features[.leaf6EAX] != 0 { last = max(last, 6) }
@@ -61,7 +61,10 @@ extension CPUModel {
     case 7 where subleaf == 0:
       var ecx = features[.leaf7ECX]
       if features.contains(.pku), state.pointee.cr4 & CR4.pke != 0 { ecx |= 1 << UInt32(CPUFeature.osPKE.bit) }
-      return CPUIdentification(ebx: features[.leaf7EBX], ecx: ecx, edx: features[.leaf7EDX])
+      // EAX is the last subleaf.
+      return CPUIdentification(
+        eax: features[.leaf71EAX] != 0 ? 1 : 0, ebx: features[.leaf7EBX], ecx: ecx, edx: features[.leaf7EDX])
+    case 7 where subleaf == 1: return CPUIdentification(eax: features[.leaf71EAX])
     case 0xb: return topologyLeaf(subleaf)
     case 0xd: return extendedStateLeaf(subleaf, state)
     case 0x15: return clockLeaf

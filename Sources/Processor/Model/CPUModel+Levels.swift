@@ -74,7 +74,7 @@ extension CPUModel {
 
   /// Everything else that is implemented.
   private static let maximumAdditions: CPUFeatureSet = [
-    .vaes, .vpclmulqdq, .la57, .pku, .pks, .serialize, .xsaves, .wbnoinvd, .monitor, .fastFXSR,
+    .vaes, .vpclmulqdq, .la57, .lam, .pku, .pks, .serialize, .xsaves, .wbnoinvd, .monitor, .fastFXSR,
   ]
 
   /// What only one vendor's processors say, all of them from x86-64 on.
@@ -83,4 +83,7 @@ extension CPUModel {
   static let amdOnly: CPUFeatureSet = [
     .topologyExtensions, .lfenceSerializing, .nullSelectorClearsBase, .automaticIBRS,
   ]
+
+  /// What AMD's processors have in another way.
+  static let neverAMD: CPUFeatureSet = [.lam]
 }

@@ -47,6 +47,10 @@ public struct CPUModel: Sendable {
   private(set) var physicalAddressMask: UInt64
   /// Whether page tables may map 1 GiB pages: the feature's bit, where the walk finds it at once.
   private(set) var hasGigabytePages = true
+  /// Width of linear addresses in 64-bit mode, as far as any paging mode uses them.
+  private(set) var linearAddressBits: Int64 = 48
+  /// Bits of CR3 that switch linear-address masking on for user addresses; zero: the model has none.
+  private(set) var addressMaskingBits: UInt64 = 0
   /// Bits of CR4 and EFER that may be set, and components of XCR0.
   private(set) var controlRegister4Mask: UInt64 = 0
   private(set) var extendedFeatureMask: UInt64 = 0
@@ -80,6 +84,7 @@ public struct CPUModel: Sendable {
     physicalAddressMask = (1 << definition.physicalAddressBits) - 1
     features = definition.features
     if features.contains(.longMode) { features = features.union(vendor == .intel ? Self.intelOnly : Self.amdOnly) }
+    if vendor == .amd { features.subtract(Self.neverAMD) }
     for feature in NativeFeatures.missing { features.removeWithDependents(feature) }
     deriveMasks()
   }
@@ -131,12 +136,14 @@ public struct CPUModel: Sendable {
       bits.reduce(0) { features.contains($1.0) ? $0 | $1.1 : $0 }
     }
     hasGigabytePages = features.contains(.gigabytePages)
+    linearAddressBits = features.contains(.la57) ? 57 : 48
+    addressMaskingBits = features.contains(.lam) ? CR3.lamU48 | CR3.lamU57 : 0
     controlRegister4Mask =
       mask([
         (.vme, CR4.vme | CR4.pvi), (.tsc, CR4.tsd), (.de, CR4.de), (.pse, CR4.pse), (.pae, CR4.pae), (.mce, CR4.mce),
         (.pge, CR4.pge), (.fxsr, CR4.osfxsr), (.sse, CR4.osxmmexcpt), (.umip, CR4.umip), (.la57, CR4.la57),
         (.fsgsbase, CR4.fsgsbase), (.pcid, CR4.pcide), (.xsave, CR4.osxsave), (.smep, CR4.smep), (.smap, CR4.smap),
-        (.pku, CR4.pke), (.pks, CR4.pks),
+        (.pku, CR4.pke), (.pks, CR4.pks), (.lam, CR4.lamSupervisor),
       ]) | (identity.family >= 6 ? CR4.pce : 0)
     extendedFeatureMask = mask([
       (.syscall, EFER.sce), (.longMode, EFER.lme | EFER.lma), (.nx, EFER.nxe), (.fastFXSR, EFER.ffxsr),

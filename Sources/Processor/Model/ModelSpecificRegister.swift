@@ -51,6 +51,8 @@ enum ModelSpecificRegister {
   static let kernelGSBase: UInt32 = 0xc000_0102
   static let timeStampAuxiliary: UInt32 = 0xc000_0103
 
+  /// Event selectors and counters, four each.
+  static let amdPerformanceCounters: ClosedRange<UInt32> = 0xc001_0000...0xc001_0007
   static let amdSystemConfiguration: UInt32 = 0xc001_0010
   static let amdHardwareConfiguration: UInt32 = 0xc001_0015
   static let amdTopOfMemory: UInt32 = 0xc001_001a

@@ -129,8 +129,9 @@ extension SoftwareProcessor {
     case MSR.amdVirtualMachineControl: return 1 << 4 | 1 << 3
     case MSR.amdTopOfMemory: return min(memory.size, 3 << 30)
     case MSR.amdTopOfMemory2: return memory.size > 3 << 30 ? (4 << 30) + memory.size - (3 << 30) : 0
-    case MSR.amdSystemConfiguration, MSR.amdInterruptPending, MSR.amdWorkaroundCount, MSR.amdWorkaroundStatus,
-      MSR.amdConfigurations:
+    // Counters that keep nothing are how a guest sees that nothing is counted.
+    case MSR.amdPerformanceCounters, MSR.amdSystemConfiguration, MSR.amdInterruptPending, MSR.amdWorkaroundCount,
+      MSR.amdWorkaroundStatus, MSR.amdConfigurations:
       return 0
     default: return nil
     }

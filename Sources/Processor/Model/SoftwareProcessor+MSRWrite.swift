@@ -63,12 +63,6 @@ extension SoftwareProcessor {
     return value
   }
 
-  /// Canonical for the paging mode; in legacy mode, as WRMSR checks there too, for 48 bits.
-  private func isCanonicalForModel(_ value: UInt64) -> Bool {
-    let unused: Int64 = cpu.pointee.cr4 & CR4.la57 != 0 ? 7 : 16
-    return (Int64(bitPattern: value) &<< unused) &>> unused == Int64(bitPattern: value)
-  }
-
   private func checked(_ value: UInt64, _ allowed: UInt64) throws(GuestFault) -> UInt64 {
     guard value & ~allowed == 0 else { throw .generalProtection() }
     return value
@@ -167,11 +161,12 @@ extension SoftwareProcessor {
     return true
   }
 
-  /// Configuration bits have no effect.
+  /// Configuration bits have no effect, and counters do not count.
   private func writeAMDMSR(_ index: UInt32) -> Bool {
     typealias MSR = ModelSpecificRegister
     switch index {
-    case MSR.amdSystemConfiguration, MSR.amdHardwareConfiguration, MSR.amdTopOfMemory, MSR.amdTopOfMemory2,
+    case MSR.amdPerformanceCounters, MSR.amdSystemConfiguration, MSR.amdHardwareConfiguration, MSR.amdTopOfMemory,
+      MSR.amdTopOfMemory2,
       MSR.amdPatchLoader, MSR.amdInterruptPending, MSR.amdVirtualMachineControl, MSR.amdWorkaroundCount,
       MSR.amdWorkaroundStatus, MSR.amdConfigurations:
       return true

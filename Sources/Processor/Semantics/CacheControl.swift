@@ -41,7 +41,7 @@ enum CacheControl {
     guard type <= 3, pcid >> 12 == 0 else { throw .generalProtection() }
     switch type {
     case 0:
-      guard processor.isCanonical(address), pcid == 0 || usesPCID else { throw .generalProtection() }
+      guard processor.isCanonicalForModel(address), pcid == 0 || usesPCID else { throw .generalProtection() }
       processor.translations.flush(page: address)
     case 1:
       guard pcid == 0 || usesPCID else { throw .generalProtection() }

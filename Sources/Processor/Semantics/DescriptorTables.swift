@@ -37,7 +37,7 @@ enum DescriptorTables {
     var base: UInt64
     if is64 {
       base = try processor.load(address &+ 2, as: UInt64.self)
-      guard processor.isCanonical(base) else { throw .generalProtection() }
+      guard processor.isCanonicalForModel(base) else { throw .generalProtection() }
     } else {
       base = UInt64(try processor.load(address &+ 2, as: UInt32.self))
       if op.pointee.sourceSize == 2 { base &= 0xff_ffff }
@@ -86,7 +86,7 @@ enum DescriptorTables {
     let fault = GuestFault.generalProtection(selectorError(selector))
     let upper = try processor.readUpperHalf(of: descriptor, selector, orThrow: fault)
     let base = descriptor.base | upper << 32
-    guard processor.isCanonical(base) else { throw fault }
+    guard processor.isCanonicalForModel(base) else { throw fault }
     return base
   }
 

@@ -50,7 +50,7 @@ enum Identification {
     guard processor.cpu.pointee.cr4 & CR4.fsgsbase != 0 else { throw .invalidOpcode }
     let base = processor.register(op.pointee.destination, as: UInt64.self)
     guard op.pointee.size == 8 else { return base & 0xffff_ffff }
-    guard processor.isCanonical(base) else { throw .generalProtection() }
+    guard processor.isCanonicalForModel(base) else { throw .generalProtection() }
     return base
   }
 }

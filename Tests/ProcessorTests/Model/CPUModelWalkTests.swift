@@ -62,6 +62,7 @@ struct CPUModelWalkTests {
     case .leaf7EBX: leaf(7).ebx
     case .leaf7ECX: leaf(7).ecx
     case .leaf7EDX: leaf(7).edx
+    case .leaf71EAX: leaf(7).eax >= 1 ? leaf(7, 1).eax : 0
     case .leafDEAX: leaf(0xd, 1).eax
     case .extended1ECX: leaf(0x8000_0001).ecx
     case .extended1EDX: leaf(0x8000_0001).edx
@@ -75,7 +76,7 @@ struct CPUModelWalkTests {
     (.vme, CR4.vme | CR4.pvi), (.tsc, CR4.tsd), (.de, CR4.de), (.pse, CR4.pse), (.pae, CR4.pae), (.mce, CR4.mce),
     (.pge, CR4.pge), (.fxsr, CR4.osfxsr), (.sse, CR4.osxmmexcpt), (.umip, CR4.umip), (.la57, CR4.la57),
     (.fsgsbase, CR4.fsgsbase), (.pcid, CR4.pcide), (.xsave, CR4.osxsave), (.smep, CR4.smep), (.smap, CR4.smap),
-    (.pku, CR4.pke), (.pks, CR4.pks),
+    (.pku, CR4.pke), (.pks, CR4.pks), (.lam, CR4.lamSupervisor),
   ]
 
   static let registers: [(CPUFeature, [UInt32])] = [

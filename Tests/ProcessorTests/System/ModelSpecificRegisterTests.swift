@@ -7,6 +7,7 @@ import X86
 
 struct ModelSpecificRegisterTests {
   typealias MSR = ModelSpecificRegister
+  typealias Layout = TestProcessor.Layout
 
   static func write(_ test: TestProcessor, _ index: UInt32, _ value: UInt64) -> GuestFault? {
     test.cpu.pointee.gpr.1 = UInt64(index) | 0xffff_ffff_0000_0000
@@ -64,6 +65,22 @@ struct ModelSpecificRegisterTests {
     #expect(Self.write(user, MSR.lstar, 0) == .generalProtection() && Self.read(user, MSR.lstar) == nil)
   }
 
+  /// Wide addresses, whatever the paging mode, if the model has them.
+  @Test func wideAddresses() {
+    let wide: UInt64 = 0xffaa_aaaa_aaaa_aaaa
+    for level in [CPUModel.Level.v3, .max] {
+      let test = TestProcessor(.long64, model: CPUModel(level: level))
+      for index in [MSR.fsBase, MSR.gsBase, MSR.kernelGSBase, MSR.lstar, MSR.cstar] {
+        #expect((Self.write(test, index, wide) == nil) == (level == .max))
+        #expect(Self.write(test, index, 0xaaaa_aaaa_aaaa_aaaa) == .generalProtection())
+      }
+      test.store(0xff as UInt16, Layout.data)
+      test.store(wide, Layout.data + 2)
+      test.cpu.pointee.gpr.0 = Layout.data
+      #expect((test.execute(0x0f, 0x01, 0x10) == nil) == (level == .max), "LGDT [RAX]")
+    }
+  }
+
   @Test func efer() {
     for bit in UInt64(0)..<64 {
       let test = TestProcessor(.protected32)
@@ -116,6 +133,9 @@ struct ModelSpecificRegisterTests {
     #expect(Self.read(test, MSR.amdDecodeConfiguration) == 2)
     #expect(Self.write(test, MSR.amdSystemConfiguration, ~0) == nil)
     #expect(Self.write(test, MSR.efer, test.cpu.pointee.efer | 1 << 21) == nil, "automatic IBRS")
+    for index in MSR.amdPerformanceCounters {
+      #expect(Self.write(test, index, 0xabcd) == nil && Self.read(test, index) == 0, "counts nothing")
+    }
     #expect(Self.read(TestProcessor(.long64), MSR.amdHardwareConfiguration) == nil)
     #expect(Self.read(TestProcessor(.long64), MSR.architecturalCapabilities) == CPUModel().architecturalCapabilities)
   }

@@ -49,6 +49,8 @@ struct PagingTests {
     var noExecute = true
   }
 
+  typealias Layout = TestProcessor.Layout
+
   static let linear: UInt64 = 0x1234_5678 & ~0xfff | 0x123
   static let tables: UInt64 = 0x4_0000
 
@@ -243,6 +245,63 @@ struct PagingTests {
     }
   }
 
+  /// The key's bit of the error code stands beside those of other violations.
+  @Test func protectionKeysBesideOtherRights() {
+    let test = TestProcessor(.protected32, model: Self.wideModel)
+    for (leaf, kind, isUser, code) in [
+      ([.present, .user], .write, true, 0x27), ([.present, .user], .write, false, 0x23),
+      ([.present, .writable], .write, true, 7), ([.present, .user, .noExecute], .fetch, true, 0x15),
+    ] as [(Bits, AccessKind, Bool, UInt32)] {
+      _ = Self.prepare(test, .fourLevel, upper: [.present, .writable, .user], leaf: leaf, extra: 1 << 59)
+      Self.apply(test, .fourLevel, Controls(), cpl: isUser ? 3 : 0)
+      test.cpu.pointee.cr4 |= CR4.pke | CR4.pks
+      test.cpu.pointee.pkru = 3 << 2
+      test.cpu.pointee.pkrs = 3 << 2
+      #expect(Self.outcome(test, kind, .current) == code, "\(kind)")
+    }
+  }
+
+  /// Metadata in the upper bits of data addresses, where linear-address masking is on for them.
+  @Test func addressMasking() {
+    let u48 = CR3.lamU48
+    let u57 = CR3.lamU57
+    let supervisor = CR4.lamSupervisor
+    let tagged: UInt64 = 0x2a55 << 48
+    let cases: [(isWide: Bool, cr3: UInt64, cr4: UInt64, address: UInt64, masked: UInt64)] = [
+      (false, 0, 0, 0x2a55_0000_1234_5000, 0x2a55_0000_1234_5000),
+      (false, u48, 0, 0x2a55_0000_1234_5000, 0x1234_5000), (false, u57, 0, 0x2a00_0000_1234_5000, 0x1234_5000),
+      (false, u57 | u48, 0, 0x2a00_0000_1234_5000, 0x1234_5000),
+      // Bit 56 is no metadata to LAM57, nor is bit 47 to LAM48.
+      (false, u57, 0, 0x0100_0000_1234_5000, 0x7f00_0000_1234_5000),
+      (false, u48, 0, 0x2a55_8000_1234_5000, 0x7fff_8000_1234_5000),
+      (false, u48 | u57, 0, tagged | 1 << 63, tagged | 1 << 63),
+      (false, 0, supervisor, 0xaa55_8000_1234_5000, 0xffff_8000_1234_5000),
+      (false, 0, supervisor, 0x2a55_0000_1234_5000, 0x2a55_0000_1234_5000),
+      (true, 0, supervisor, 0xabff_8000_1234_5000, 0xffff_8000_1234_5000),
+      (true, u48, 0, 0x2a55_0000_1234_5000, 0x1234_5000),
+    ]
+    for entry in cases {
+      let test = TestProcessor(.long64, model: CPUModel(level: .max))
+      test.cpu.pointee.cr3 |= entry.cr3
+      test.cpu.pointee.cr4 |= entry.cr4 | (entry.isWide ? CR4.la57 : 0)
+      #expect(test.processor.withoutMetadata(entry.address) == entry.masked, "\(String(entry.address, radix: 16))")
+    }
+    // No such bits without the feature, nor anything to be masked; code is never masked.
+    let plain = TestProcessor(.long64)
+    #expect(plain.processor.withoutMetadata(tagged) == tagged)
+    #expect(ControlRegisterTests.set(plain, 3, Layout.pageTables | u48) == .generalProtection())
+    let test = TestProcessor(.long64, model: CPUModel(level: .max))
+    #expect(ControlRegisterTests.set(test, 3, Layout.pageTables | u48) == nil)
+    #expect(ControlRegisterTests.set(test, 4, CR4.pae | supervisor) == nil)
+    test.cpu.pointee.gpr.3 = tagged | Layout.data
+    test.store(0x1122_3344 as UInt32, Layout.data)
+    #expect(test.execute(0x8b, 0x03) == nil && test.cpu.pointee.gpr.0 == 0x1122_3344)
+    #expect(test.execute(0x64, 0x8b, 0x03) == nil)
+    #expect(test.execute(0xff, 0xe3) == .generalProtection(), "JMP RBX")
+    test.cpu.pointee.gpr.3 |= 1 << 47
+    #expect(test.execute(0x8b, 0x03) == .generalProtection())
+  }
+
   @Test func physicalAddresses() throws {
     let test = TestProcessor(.protected32, model: Self.wideModel)
     for paging in Paging.allCases {
@@ -262,6 +321,8 @@ struct PagingTests {
       Self.apply(test, paging, Controls(), cpl: 0)
       for (address, isCanonical) in [(last, true), (last + 1, false), (~last, true), (~last - 1, false)] {
         #expect(test.processor.isCanonical(address) == isCanonical)
+        // Registers take what any paging mode could use.
+        #expect(test.processor.isCanonicalForModel(address) == (isCanonical || paging == .fourLevel))
         #expect(throws: isCanonical ? GuestFault.pageFault(address: address, errorCode: 0) : .generalProtection()) {
           try test.processor.translate(address, for: .read, rights: .current)
         }
