@@ -102,12 +102,12 @@ public final class VirtualCPU: @unchecked Sendable {
           guard attend(to: CPUAttention(rawValue: bits)) else { return }
         } else {
           handle(exit)
-          // What an access asked of the whole machine comes before the next instruction.
-          if attentionLoad(attention) & CPUAttention.stop.rawValue != 0 {
-            guard attend(to: takeAttention()) else { return }
-          }
         }
         statistics.record(exit, ticks: hostTimeStamp() &- start)
+        // What an access asked of the whole machine comes before the next instruction.
+        if attentionLoad(attention) & CPUAttention.stop.rawValue != 0 {
+          guard attend(to: takeAttention()) else { return }
+        }
       } catch {
         machine.end(.failed("the engine cannot go on: \(error.description)"))
       }
@@ -155,4 +155,8 @@ struct ProcessorSignals {
   var initialize = false
   var startUpVector: UInt8?
   var nonMaskableInterrupts: UInt8 = 0
+  /// A20M#, if it has changed: whether the line passes.
+  var addressLine20: Bool?
+  /// IGNNE# is asserted.
+  var ignoresNumericErrors = false
 }
