@@ -101,10 +101,11 @@ public final class ExitStatistics: @unchecked Sendable {
     case .yield: (10, nil)
     case .shutdown: (11, nil)
     case .hypercall: (12, nil)
-    case .interruptWindow: (13, nil)
-    case .debug: (14, nil)
-    case .budgetSpent: (15, nil)
-    case .attention: (16, nil)
+    case .numericError: (13, nil)
+    case .interruptWindow: (14, nil)
+    case .debug: (15, nil)
+    case .budgetSpent: (16, nil)
+    case .attention: (17, nil)
     }
   }
 }

@@ -1,6 +1,6 @@
 import CHost
 
-/// Takes what interrupt controllers have to say to the processors that it concerns. Numbers of processors that do not
+/// Takes what interrupt controllers, and the chip set, have to say to the processors that it concerns. Numbers of processors that do not
 /// exist are ignored.
 public final class InterruptRouter: InterruptTarget, @unchecked Sendable {
   /// Set while the machine is built.

@@ -8,6 +8,7 @@ extension VirtualCPU {
   /// Takes INIT, SIPI, NMI and external interrupts, as far as the processor is ready for them; asks for an exit at the
   /// next interrupt window where one must wait. On the processor's thread, under the machine lock.
   func takeEvents() {
+    takePins()
     if signals.initialize {
       signals.initialize = false
       signals.nonMaskableInterrupts = 0
@@ -30,6 +31,18 @@ extension VirtualCPU {
       state.pointee.activity = .running
     }
     takeInterrupt()
+  }
+
+  /// The pins that are no interrupts: see `InterruptRouter+Pins`.
+  private func takePins() {
+    if let isOpen = signals.addressLine20 {
+      signals.addressLine20 = nil
+      state.pointee.isA20Masked = isOpen ? 0 : 1
+    }
+    if signals.ignoresNumericErrors {
+      signals.ignoresNumericErrors = false
+      state.pointee.ignoresNumericErrors = 1
+    }
   }
 
   /// Moves the highest pending vector from the controller into the processor, if the processor can take it now.

@@ -24,6 +24,7 @@ extension VirtualCPU {
     case .halt: if state.pointee.activity == .halted { haltUntilEvent() }
     // For the processor that this one waits for; a host thread that waits for nobody would only lose its turn.
     case .yield: if machine.cpus.count > 1 { sched_yield() }
+    case .numericError: machine.lock.withLock { machine.numericErrorLine.set(true) }
     case .shutdown: machine.shutDown(self)
     case .hypercall: answerHypercall()
     case .debug(let address):

@@ -43,6 +43,8 @@ public final class VirtualMachine: @unchecked Sendable {
   public private(set) var devices: [any Device] = []
   /// Local APICs. Its region 1 is the page at which a processor sees its registers.
   public var interruptController: (any InterruptController & Device)?
+  /// Where the processors' FERR# pins lead. Only ever set to true, once for each error.
+  public var numericErrorLine = InterruptLine.unconnected
   /// Nil: no hypercalls are known.
   public var hypercalls: (any HypercallInterface)?
   /// Loads what the guest starts with and sets the bootstrap processor's state; at start and after each reset, with all

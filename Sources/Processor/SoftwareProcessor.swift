@@ -36,7 +36,8 @@ final class SoftwareProcessor {
   var events = EventState()
   /// The fault at which a chain stopped (`StopReason.fault`).
   var fault = GuestFault.exit
-  /// Physical address lines that reach the bus: all ones, or without bit 20 while A20 is masked.
+  /// Physical address lines that reach the bus: all ones, or without bit 20 while A20 is masked. What `bringAddressLines`
+  /// made of `CPUState.isA20Masked`.
   var addressLines: UInt64 = ~0
 
   let decoder: InstructionDecoder
@@ -46,9 +47,8 @@ final class SoftwareProcessor {
   /// What code fetches from where nothing answers: a page of ones.
   let floatingBus: UnsafeMutableRawPointer
 
-  /// Asserts FERR#: a waiting x87 instruction found an unmasked exception pending while CR0.NE was clear. Set by the
-  /// machine, which makes IRQ 13 of it; without it the guest gets #MF.
-  var onNumericError: (() -> Void)?
+  /// The x87 control word while an instruction runs that ignores pending exceptions (IGNNE#).
+  var maskedControl: UInt16?
 
   /// This processor's part in keeping blocks true to memory.
   let codeWatch: CodeWatch.Member

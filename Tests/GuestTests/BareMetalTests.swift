@@ -104,6 +104,74 @@ extension GuestTests {
       #expect(run.ending == .status(0), "\(run)")
     }
 
+    /// The keyboard controller closes A20, and system control port A opens it again.
+    @Test(arguments: Program.engines) func addressLine20(engine: String) throws {
+      let guest = GuestAssembler { guest in
+        let (low, high) = (0x500 as UInt32, 0x10_0500 as UInt32)
+        for (address, value) in [(high, 0x1111), (low, 0x2222)] as [(UInt32, UInt32)] {
+          guest.mov(.edi, address)
+          guest.mov(.eax, value)
+          guest.movToMemory(size: 4)
+        }
+        for (number, value) in [0x1111, 0x2222, 0x1111].enumerated() as EnumeratedSequence<[UInt32]> {
+          if number == 1 { guest.out(port: 0x64, 0xdd) }
+          if number == 2 { guest.out(port: 0x92, 2) }
+          guest.mov(.edi, high)
+          guest.movFromMemory(size: 4)
+          guest.expect(.eax, value, orExit: UInt8(number + 1))
+        }
+        guest.exit(0)
+      }
+      let run = try run(guest, engine)
+      #expect(run.ending == .status(1), "\(run)")
+    }
+
+    /// A division by zero with CR0.NE clear: interrupt 13, whose handler uses the x87 unit before it clears the error.
+    @Test(arguments: Program.engines) func numericErrorIsInterrupt13(engine: String) throws {
+      let guest = GuestAssembler { guest in
+        let past = guest.makeLabel()
+        guest.jmp(past)
+        let handler = GuestAssembler.base + UInt32(guest.bytesSoFar)
+        // PUSHA … FLD1; FNCLEX … POPA; INC EBX.
+        guest.emit(0x60)
+        guest.out(port: 0xf0, 0)
+        guest.emit(0xd9, 0xe8, 0xdb, 0xe2)
+        guest.out(port: 0xa0, 0x20)
+        guest.out(port: 0x20, 0x20)
+        guest.emit(0x61, 0x43)
+        guest.iret()
+        guest.align(8)
+        let table = guest.here()
+        for _ in 0...0x2d {
+          guest.emit16(UInt16(truncatingIfNeeded: handler))
+          guest.emit16(8)
+          guest.emit16(0x8e00)
+          guest.emit16(UInt16(handler >> 16))
+        }
+        let pointer = guest.here()
+        guest.emit16(0x2e * 8 - 1)
+        guest.emitAddress(of: table)
+        let control = guest.here()
+        guest.emit16(0x37b)
+        guest.place(past)
+        guest.lidt(pointer)
+        for (port, values) in [(0x20, [0x11]), (0x21, [0x20, 4, 1, 0xfb]), (0xa0, [0x11]), (0xa1, [0x28, 2, 1, 0xdf])]
+          as [(UInt32, [UInt8])]
+        {
+          for value in values { guest.out(port: port, value) }
+        }
+        guest.mov(.ebx, 0)
+        // FNINIT; FLDCW; FLDZ; FLD1; FDIVRP; STI; FWAIT.
+        guest.emit(0xdb, 0xe3, 0xd9, 0x2d)
+        guest.emitAddress(of: control)
+        guest.emit(0xd9, 0xee, 0xd9, 0xe8, 0xde, 0xf1, 0xfb, 0x9b)
+        guest.expect(.ebx, 1, orExit: 2)
+        guest.exit(0)
+      }
+      let run = try run(guest, engine)
+      #expect(run.ending == .status(1), "\(run)")
+    }
+
     /// RAM full of zeros, the hole below 4 GiB, the APICs' registers, the firmware's place, and the end of everything.
     @Test(arguments: Program.engines, [0x40_0000, 0x8000_0000, 0xfec0_0000, 0xfee0_0000, 0xffff_0000, 0xffff_ffff])
     func jumpIntoNowhereIsACrash(engine: String, target: UInt32) throws {

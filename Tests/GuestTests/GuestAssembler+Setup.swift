@@ -59,6 +59,15 @@ extension GuestAssembler {
     waitForever()
   }
 
+  /// Ends the process unless a register holds a value.
+  mutating func expect(_ register: Register, _ value: UInt32, orExit status: UInt8) {
+    let isRight = makeLabel()
+    cmp(register, value)
+    jmp(.equal, isRight)
+    exit(status)
+    place(isRight)
+  }
+
   /// Halts with interrupts off.
   mutating func waitForever() {
     let again = here()

@@ -105,6 +105,39 @@ import X86
     #expect(test.engine.delivered == [0x31])
   }
 
+  /// A processor has the pins' new levels before its next instruction; reset takes them back.
+  @Test func pinsReachTheState() throws {
+    let seen = Shared<[[UInt8]]>([])
+    let note: ScriptedEngine.Step = { state in
+      seen.change { $0.append([state.isA20Masked, state.ignoresNumericErrors]) }
+      return .portWrite(port: 0x10, size: 1, value: UInt32(seen.current.count))
+    }
+    let test = try TestMachine([note, note, note, requestReset, note, powerOff])
+    test.obeyRequests()
+    let (obey, router) = (test.device.onWrite, test.machine.interruptRouter)
+    test.device.onWrite = { value in
+      switch value {
+      case 1: router.setAddressLine20(isOpen: false)
+      case 2:
+        router.setAddressLine20(isOpen: true)
+        router.ignoreNumericErrors()
+      case 3: router.setAddressLine20(isOpen: false)
+      default: obey?(value)
+      }
+    }
+    #expect(try test.run() == .poweredOff)
+    #expect(seen.current == [[0, 0], [1, 0], [0, 1], [0, 0]])
+  }
+
+  @Test func numericErrorGoesOut() throws {
+    let levels = Shared<[Bool]>([])
+    let test = try TestMachine([{ _ in .numericError }, powerOff])
+    test.obeyRequests()
+    test.machine.numericErrorLine = InterruptLine { level in levels.change { $0.append(level) } }
+    #expect(try test.run() == .poweredOff)
+    #expect(levels.current == [true])
+  }
+
   @Test func haltedProcessorWakesForAnInterrupt() throws {
     let test = try TestMachine([enableInterrupts, halt, powerOff])
     test.obeyRequests()

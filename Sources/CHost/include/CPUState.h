@@ -146,6 +146,11 @@ typedef struct CPUState {
   /// A debug trap (DR6 bits) that is due before the next instruction.
   uint32_t pendingDebug;
   CPUIntercepts intercepts;
+  /// The A20M# pin: address line 20 is held low.
+  uint8_t isA20Masked;
+  /// The IGNNE# pin: pending x87 exceptions are ignored while CR0.NE is clear. The processor releases it when it finds
+  /// none pending.
+  uint8_t ignoresNumericErrors;
   ExitCompletion completion;
   /// Instructions retired since reset.
   uint64_t instructionCount;

@@ -56,6 +56,11 @@ static inline uint16_t nativeX87Status(void) {
 }
 /// FLDCW. No exception may be pending.
 static inline void nativeX87LoadControl(uint16_t value) { __asm__ volatile("fldcw %0" : : "m"(value)); }
+/// FNSTENV masks all exceptions; what it stores is of no interest.
+static inline void nativeX87MaskExceptions(void) {
+  uint8_t environment[28];
+  __asm__ volatile("fnstenv %0" : "=m"(environment));
+}
 static inline void nativeX87Initialize(void) { __asm__ volatile("fninit"); }
 /// The 28-byte environment of 32-bit protected mode; masks all exceptions.
 static inline void nativeX87StoreEnvironment(void *_Nonnull image) {

@@ -28,6 +28,9 @@ public enum VMExit: Equatable, Sendable {
   case halt
   /// PAUSE that spun for long, or MWAIT: give other threads a chance.
   case yield
+  /// FERR#: a waiting x87 instruction found an exception pending while CR0.NE was clear. The processor is halted at that
+  /// instruction, which runs again after the next interrupt.
+  case numericError
   /// Triple fault; `CPUState.activity` is `shutdown`.
   case shutdown
   /// VMCALL or VMMCALL, already retired; number and arguments are in the general registers.
@@ -55,6 +58,7 @@ extension VMExit {
     case randomRead = "random read"
     case taskPriorityChanged = "task priority"
     case halt, yield, shutdown, hypercall
+    case numericError = "numeric error"
     case interruptWindow = "interrupt window"
     case debug
     case budgetSpent = "budget spent"
@@ -74,6 +78,7 @@ extension VMExit {
     case .taskPriorityChanged: .taskPriorityChanged
     case .halt: .halt
     case .yield: .yield
+    case .numericError: .numericError
     case .shutdown: .shutdown
     case .hypercall: .hypercall
     case .interruptWindow: .interruptWindow

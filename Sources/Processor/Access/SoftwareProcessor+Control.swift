@@ -131,9 +131,18 @@ extension SoftwareProcessor {
     cpu.pointee.pdpte = entries
   }
 
+  /// Looks at A20M#, before guest code runs: translations hold addresses as they reach the bus.
+  func bringAddressLines() {
+    let lines: UInt64 = cpu.pointee.isA20Masked != 0 ? ~(1 << 20) : ~0
+    guard lines != addressLines else { return }
+    addressLines = lines
+    translations.flushAll()
+  }
+
   /// Brings everything derived from the state in line with a state that was changed from outside: reset, restore, a
   /// debugger.
   func stateChanged() {
+    bringAddressLines()
     translations.flushAll()
     translations.select(root: addressSpaceRoot, flushes: true)
     events = EventState()

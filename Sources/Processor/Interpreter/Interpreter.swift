@@ -42,6 +42,7 @@ public final class Interpreter: ExecutionEngine {
       } catch {
         throw EngineFailure(error.description)
       }
+      processor.bringAddressLines()
       codeWatch.enter()
       processor.serveCodeWatch()
       defer {

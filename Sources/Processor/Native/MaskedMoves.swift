@@ -146,6 +146,7 @@ enum MaskedMoves {
 
   static func maskMoveMMX(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     processor.takeX87()
+    defer { processor.endIgnoring() }
     if let flow = try processor.waitForX87(op) { return flow }
     processor.storeX87()
     // MMn is physical register n; the image has them in stack order.

@@ -11,6 +11,7 @@ extension NativeUnit {
   static func execute(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     let cpu = processor.cpu
     let traits = NativeTraits(op)
+    defer { processor.endIgnoring() }
     if traits.contains(.usesX87) {
       processor.takeX87()
       if traits.contains(.waits), let flow = try processor.waitForX87(op) { return flow }

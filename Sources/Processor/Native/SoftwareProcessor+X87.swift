@@ -20,18 +20,36 @@ extension SoftwareProcessor {
 
   /// What any x87 instruction but the few that do not wait does first: a pending exception is delivered.
   ///
-  /// With CR0.NE, #MF. Without it the processor asserts FERR# and stops until an interrupt comes, which the PC's
-  /// interrupt controller makes of FERR# (SDM vol. 1, 8.7.2): `onNumericError` tells the machine, and the flow that is
-  /// returned sends the engine back to this instruction, through its look for interrupts. IGNNE# is never asserted.
+  /// With CR0.NE, #MF. Without it the processor asserts FERR# and stops at this instruction until an interrupt comes, which
+  /// the PC's interrupt controller makes of FERR# (SDM vol. 1, 8.7.2). While IGNNE# is asserted the exception is ignored:
+  /// all are masked for the instruction, and `endIgnoring` is to follow it.
   func waitForX87(_ op: Op) throws(GuestFault) -> Flow? {
     guard cpu.pointee.engine.x87Residence == X87Residence.hostUnmasked.rawValue, nativeX87Status() & 0x80 != 0
-    else { return nil }
-    guard cpu.pointee.cr0 & CR0.ne == 0, let onNumericError else {
-      throw .exception(.x87FloatingPoint, errorCode: 0)
+    else {
+      cpu.pointee.ignoresNumericErrors = 0
+      return nil
     }
-    onNumericError()
-    cpu.pointee.rip = address(of: op)
+    guard cpu.pointee.cr0 & CR0.ne == 0 else { throw .exception(.x87FloatingPoint, errorCode: 0) }
+    if cpu.pointee.ignoresNumericErrors != 0 {
+      maskedControl = nativeX87Control()
+      nativeX87MaskExceptions()
+      return nil
+    }
+    cpu.pointee.rip = truncateToCode(address(of: op))
+    cpu.pointee.activity = .halted
+    // The interrupt comes before this instruction's end, also if STI stands before it.
+    cpu.pointee.interruptShadow = []
+    post(.numericError)
     return .branchAndSerialize
+  }
+
+  /// Puts the control word back that `waitForX87` has masked; what is pending stays pending.
+  @inline(__always)
+  func endIgnoring() {
+    guard let control = maskedControl else { return }
+    maskedControl = nil
+    nativeX87LoadControl(control)
+    nativeX87Classify(cpu)
   }
 
   /// The x87 pointers and opcode move to `op`.

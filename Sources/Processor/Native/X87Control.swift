@@ -22,12 +22,14 @@ enum X87Control {
   static func wait(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     if processor.cpu.pointee.cr0 & (CR0.mp | CR0.ts) == CR0.mp | CR0.ts { throw .deviceNotAvailable }
     processor.takeX87()
+    defer { processor.endIgnoring() }
     return try processor.waitForX87(op) ?? .next
   }
 
   static func initialize(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     // The data registers keep what they hold.
     processor.takeX87()
+    processor.cpu.pointee.ignoresNumericErrors = 0
     nativeX87Initialize()
     processor.cpu.pointee.engine.x87Residence = X87Residence.host.rawValue
     processor.setPointers(X87Environment())
@@ -36,9 +38,12 @@ enum X87Control {
 
   static func loadControl(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     processor.takeX87()
+    defer { processor.endIgnoring() }
     if let flow = try processor.waitForX87(op) { return flow }
     let address = try processor.operandAddress(op, count: 2, for: .read)
-    nativeX87LoadControl(try processor.load(address, as: UInt16.self))
+    let control = try processor.load(address, as: UInt16.self)
+    processor.maskedControl = nil
+    nativeX87LoadControl(control)
     nativeX87Classify(processor.cpu)
     return .next
   }
@@ -58,6 +63,7 @@ enum X87Control {
 
   static func loadEnvironment(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     processor.takeX87()
+    defer { processor.endIgnoring() }
     if let flow = try processor.waitForX87(op) { return flow }
     let format = processor.environmentFormat(op)
     let address = try processor.operandAddress(op, count: format.size, for: .read)
@@ -67,6 +73,7 @@ enum X87Control {
     processor.setPointers(environment)
     environment.forgetPointers()
     environment.write(to: image, .protected32)
+    processor.maskedControl = nil
     nativeX87LoadEnvironment(image)
     nativeX87Classify(processor.cpu)
     return .next
@@ -90,6 +97,7 @@ enum X87Control {
 
   static func restore(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     processor.takeX87()
+    defer { processor.endIgnoring() }
     if let flow = try processor.waitForX87(op) { return flow }
     let format = processor.environmentFormat(op)
     let count = format.size + registerBytes
@@ -101,6 +109,7 @@ enum X87Control {
     environment.forgetPointers()
     if format.size != 28 { memmove(image + 28, image + format.size, registerBytes) }
     environment.write(to: image, .protected32)
+    processor.maskedControl = nil
     nativeX87RestoreImage(image)
     nativeX87Classify(processor.cpu)
     return .next

@@ -113,6 +113,7 @@ struct MachineBuilder {
 
   private func addPlatform() throws {
     let gate = A20Gate()
+    gate.onChange = { [router = machine.interruptRouter] in router.setAddressLine20(isOpen: $0) }
     let keyboard = KeyboardController(keyboardInterrupt: line(1), mouseInterrupt: line(12), a20: gate)
     machine.add(keyboard)
     try machine.bus.map(keyboard, region: 0, ports: 0x60...0x60, offset: 0)
@@ -120,6 +121,12 @@ struct MachineBuilder {
     let control = SystemControlPort(a20: gate)
     machine.add(control)
     try machine.bus.map(control, region: 0, ports: 0x92...0x92, offset: 0)
+    let latch = NumericErrorLatch(interrupt: line(13)) { [router = machine.interruptRouter] in
+      router.ignoreNumericErrors()
+    }
+    machine.add(latch)
+    machine.numericErrorLine = latch.input
+    try machine.bus.map(latch, region: 0, ports: 0xf0...0xf0, offset: 0)
     let hardware = description.fixedHardware
     machine.add(power)
     try machine.bus.map(power, region: 0, ports: hardware.base...(hardware.base + 63), offset: 0)

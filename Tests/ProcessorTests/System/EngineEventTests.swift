@@ -132,6 +132,26 @@ struct EngineEventTests {
     #expect(test.cpu.pointee.gpr.3 == 1 && test.cpu.pointee.gpr.1 == 1)
   }
 
+  /// A20 changes between two runs of the same code address, without any other change of the state.
+  @Test func addressLine20() throws {
+    let test = TestProcessor(.real)
+    let engine = Interpreter(memory: test.memory, model: CPUModel())
+    // INC BX or INC CX; HLT, at 0FFFFH:510H.
+    for (address, opcode) in [(0x500 as UInt64, 0x43 as UInt8), (0x10_0500, 0x41)] {
+      test.store(opcode, address)
+      test.store(Self.hlt, address + 1)
+    }
+    for (round, isMasked) in [true, false, true].enumerated() {
+      test.cpu.pointee.segments.1.selector = 0xffff
+      test.cpu.pointee.segments.1.base = 0xf_fff0
+      test.cpu.pointee.rip = 0x510
+      test.cpu.pointee.activity = .running
+      test.cpu.pointee.isA20Masked = isMasked ? 1 : 0
+      #expect(try Self.run(test, engine) == .halt)
+      #expect(test.cpu.pointee.gpr.3 == [1, 1, 2][round] && test.cpu.pointee.gpr.1 == [0, 1, 1][round])
+    }
+  }
+
   /// What the hot transfers cost; printed on request (RINGSIDE_BENCH).
   @Test(.enabled(if: ProcessInfo.processInfo.environment["RINGSIDE_BENCH"] != nil))
   func costs() throws {

@@ -314,6 +314,31 @@ struct PagingTests {
     }
   }
 
+  /// While A20 is masked, bit 20 of every physical address is clear: of data, code and page tables.
+  @Test func addressLine20() throws {
+    let test = TestProcessor(.real)
+    func mask(_ isMasked: Bool) {
+      test.cpu.pointee.isA20Masked = isMasked ? 1 : 0
+      test.processor.bringAddressLines()
+    }
+    test.store(0x11 as UInt8, 0x500)
+    test.store(0x22 as UInt8, 0x10_0500)
+    for isMasked in [false, true, false] {
+      mask(isMasked)
+      for _ in 0..<2 {
+        #expect(try test.processor.load(0x10_0500, as: UInt8.self) == (isMasked ? 0x11 : 0x22))
+        #expect(try test.processor.translateFetch(0x10_0500).rawValue == (isMasked ? 0x500 : 0x10_0500))
+      }
+    }
+    // The page table at 12_0000H is read at 2_0000H, and what it maps to 10_0000H is at 0.
+    let paged = TestProcessor(.long64)
+    paged.cpu.pointee.cr3 |= 0x10_0000
+    paged.cpu.pointee.isA20Masked = 1
+    paged.store(0x33 as UInt8, 0x6_0000)
+    paged.processor.stateChanged()
+    #expect(try paged.processor.load(0x16_0000, as: UInt8.self) == 0x33)
+  }
+
   @Test func canonicalAddresses() {
     for (paging, last) in [(Paging.fourLevel, UInt64(0x7fff_ffff_ffff)), (.fiveLevel, 0xff_ffff_ffff_ffff)] {
       let test = TestProcessor(.protected32, model: Self.wideModel)
