@@ -38,13 +38,15 @@ import Host
     var status = exitCode(for: error).rawValue
     let message = fullMessage(for: error)
     if !message.isEmpty {
+      let isHelp = status == ExitStatus.success
       do {
-        let isHelp = status == ExitStatus.success
         try StandardDescriptors.write(
           message + "\n", to: isHelp ? StandardDescriptors.output : StandardDescriptors.error)
-      } catch {
+      } catch  where isHelp {
         report(error.description)
         status = ExitStatus.failure
+      } catch {
+        // The status is all that is left to tell what was wrong.
       }
     }
     Glibc.exit(status)
