@@ -42,11 +42,12 @@ import Host
       do {
         try StandardDescriptors.write(
           message + "\n", to: isHelp ? StandardDescriptors.output : StandardDescriptors.error)
-      } catch  where isHelp {
-        report(error.description)
-        status = ExitStatus.failure
       } catch {
-        // The status is all that is left to tell what was wrong.
+        // Where an error cannot be told, its status is all that is left.
+        if isHelp {
+          report(error.description)
+          status = ExitStatus.failure
+        }
       }
     }
     Glibc.exit(status)
