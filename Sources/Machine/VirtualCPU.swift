@@ -100,14 +100,15 @@ public final class VirtualCPU: @unchecked Sendable {
         if machine.events.wants(.exit) { machine.events.publish(.exit(cpu: index, exit)) }
         if case .attention(let bits) = exit {
           guard attend(to: CPUAttention(rawValue: bits)) else { return }
+          statistics.record(exit, ticks: hostTimeStamp() &- start)
         } else {
           handle(exit)
+          statistics.record(exit, ticks: hostTimeStamp() &- start)
           // What an access asked of the whole machine comes before the next instruction.
           if attentionLoad(attention) & CPUAttention.stop.rawValue != 0 {
             guard attend(to: takeAttention()) else { return }
           }
         }
-        statistics.record(exit, ticks: hostTimeStamp() &- start)
       } catch {
         machine.end(.failed("the engine cannot go on: \(error.description)"))
       }
