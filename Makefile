@@ -6,12 +6,15 @@
 #   make build   the program, at .build/release/ringside
 #   make guest   the default guest, in .guests/default
 #   make check   format, lint, declared imports, and that the interpreter's chains are loops
+#   make fuzz    random guests on the engine, for TIME=60 seconds from SEED on; ARGS='--count 1 --kind differential' too
 #   make bench   the benchmark against native code and QEMU; ARGS='--runs 1 --marks sieve,fork' are passed on
 #   make clean   remove all that was made, downloads of guests included
 
 ARGS ?=
+SEED ?= 1
+TIME ?= 60
 
-.PHONY: run test build guest check bench clean packages
+.PHONY: run test build guest check fuzz bench clean packages
 .DEFAULT_GOAL := build
 
 run: build guest
@@ -29,9 +32,12 @@ guest: packages
 	Scripts/make-guest
 
 check: packages
-	swift format lint --strict --recursive Sources Tests Package.swift
+	swift format lint --strict --recursive Sources Tests Fuzz Package.swift
 	swift build -c release --explicit-target-dependency-import-check error
 	Scripts/check-tail-calls
+
+fuzz: packages
+	swift run -c release fuzz --seed $(SEED) --time $(TIME) $(ARGS)
 
 bench: build
 	Scripts/install-packages bench

@@ -61,6 +61,16 @@ let package = Package(
       name: "TestSupport",
       dependencies: ["CHost", "Host", "Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
       path: "Tests/TestSupport", swiftSettings: strict),
+    // Random guests on the engine, for `make fuzz`; its test runs a few of them.
+    .executableTarget(
+      name: "fuzz",
+      dependencies: [
+        "CHost", "CZydis", "Devices", "Host", "Machine", "Memory", "Processor", "TestSupport", "X86",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      path: "Fuzz", swiftSettings: strict),
+    .testTarget(name: "FuzzTests", dependencies: ["fuzz"], swiftSettings: strict),
     .testTarget(
       name: "DevicesTests", dependencies: ["CHost", "Devices", "Machine", "Memory", "TestSupport", "X86"],
       swiftSettings: strict),

@@ -1,4 +1,4 @@
-// The native unit's C part: the host's MXCSR and x87 unit, and the way back from a SIMD exception.
+// The native unit's C part: the host's MXCSR and x87 unit, and the way back from a floating-point exception.
 
 #include "NativeUnit.h"
 #include <cpuid.h>
@@ -20,32 +20,72 @@ __attribute__((naked)) uint64_t nativeCall(CPUState *state, void *memory, const 
   __asm__("movq %rsi, %r11\n\tleaq nativeFrame(%rip), %rsi\n\txorl %r8d, %r8d\n\tjmpq *%rdx");
 }
 
-/// The running thread's native code. Written outside signal handlers only.
+/// The running thread's native code, from `nativeEnter` to `nativeLeave`; and the guest's controls while the host
+/// executes one instruction without them. Both signal handlers and the code around them belong to one thread, and neither
+/// signal arises while these fields are written.
 static _Thread_local struct {
   uintptr_t start;
   size_t size;
   OperationHandler fallback;
+  int isStepping;
+  uint32_t mxcsr;
+  uint16_t control;
 } running;
 
-/// A SIMD exception that the guest has unmasked. Native code raises it with the chain's registers and the stack as they
-/// were when it was entered, so its fallback can simply be entered instead. The kernel restores the guest's MXCSR, with
-/// the flags that the exception set.
+enum { TrapNumberX87 = 16, TrapNumberSIMD = 19, FlagTrap = 1 << 8, AllMasksSIMD = 0x1f80, AllMasksX87 = 0x3f };
+
+/// What ended up in a handler that is not its business ends the process as it should.
+static void endProcess(int signal) {
+  struct sigaction action = {.sa_handler = SIG_DFL};
+  sigaction(signal, &action, 0);
+  raise(signal);
+}
+
+/// A floating-point exception that the guest has unmasked.
+///
+/// Native code raises it with the chain's registers and the stack as they were when it was entered, so its fallback can
+/// simply be entered instead. The kernel restores the guest's MXCSR, with the flags that the exception set.
+///
+/// The host's own code between `nativeEnter` and `nativeLeave` runs under the guest's controls too. It hardly computes
+/// with floating point (a growing dictionary does), but what the guest unmasked must not end the process: the one
+/// instruction is executed with everything masked, and the single-step trap behind it brings the guest's controls and
+/// flags back.
 static void onFloatingPointException(int signal, siginfo_t *info, void *context) {
-  greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+  mcontext_t *machine = &((ucontext_t *)context)->uc_mcontext;
+  greg_t *registers = machine->gregs;
   if ((uintptr_t)registers[REG_RIP] - running.start < running.size) {
     int isCalled = (uintptr_t)registers[REG_RSI] == (uintptr_t)nativeFrame;
     registers[REG_RIP] = isCalled ? (greg_t)(uintptr_t)nativeRaised : (greg_t)(uintptr_t)running.fallback;
     return;
   }
-  // Not the guest's: what raised it raises it again, and ends the process as it should.
-  struct sigaction action = {.sa_handler = SIG_DFL};
-  sigaction(SIGFPE, &action, 0);
+  greg_t trap = registers[REG_TRAPNO];
+  if (running.size == 0 || running.isStepping || (trap != TrapNumberSIMD && trap != TrapNumberX87)) {
+    return endProcess(signal);
+  }
+  running.isStepping = 1;
+  running.mxcsr = machine->fpregs->mxcsr;
+  running.control = machine->fpregs->cwd;
+  machine->fpregs->mxcsr |= AllMasksSIMD;
+  machine->fpregs->cwd |= AllMasksX87;
+  registers[REG_EFL] |= FlagTrap;
 }
 
-__attribute__((constructor)) static void installHandler(void) {
+/// The host's instruction is done.
+static void onTrap(int signal, siginfo_t *info, void *context) {
+  if (!running.isStepping) return endProcess(signal);
+  mcontext_t *machine = &((ucontext_t *)context)->uc_mcontext;
+  machine->gregs[REG_EFL] &= ~(greg_t)FlagTrap;
+  machine->fpregs->mxcsr = running.mxcsr;
+  machine->fpregs->cwd = running.control;
+  running.isStepping = 0;
+}
+
+__attribute__((constructor)) static void installHandlers(void) {
   struct sigaction action = {.sa_sigaction = onFloatingPointException, .sa_flags = SA_SIGINFO | SA_ONSTACK};
   sigemptyset(&action.sa_mask);
   sigaction(SIGFPE, &action, 0);
+  action.sa_sigaction = onTrap;
+  sigaction(SIGTRAP, &action, 0);
 }
 
 static uint32_t load32(const uint8_t *bytes) {

@@ -123,7 +123,10 @@ extension VirtualCPU {
 
   /// Where nobody answers, the number is unknown, whatever it is.
   private func answerHypercall() {
-    guard let interface = machine.hypercalls else { return state.pointee.gpr.0 = ~0 }
+    guard let interface = machine.hypercalls else {
+      state.pointee.gpr.0 = ~0
+      return
+    }
     machine.lock.lock()
     interface.hypercall(&state.pointee, cpu: index)
     machine.lock.unlock()

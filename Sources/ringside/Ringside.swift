@@ -38,13 +38,16 @@ import Host
     var status = exitCode(for: error).rawValue
     let message = fullMessage(for: error)
     if !message.isEmpty {
+      let isHelp = status == ExitStatus.success
       do {
-        let isHelp = status == ExitStatus.success
         try StandardDescriptors.write(
           message + "\n", to: isHelp ? StandardDescriptors.output : StandardDescriptors.error)
       } catch {
-        report(error.description)
-        status = ExitStatus.failure
+        // Where an error cannot be told, its status is all that is left.
+        if isHelp {
+          report(error.description)
+          status = ExitStatus.failure
+        }
       }
     }
     Glibc.exit(status)

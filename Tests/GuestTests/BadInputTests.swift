@@ -121,10 +121,26 @@ extension GuestTests {
     // MARK: Standard streams
 
     /// Nobody can be told, but the status still says that it did not work.
-    @Test(arguments: [.closed, .file("/dev/full")] as [Wiring.Output], [["--memory", "0"], ["--kernel", "/"]])
-    func errorsThatCannotBeReported(errors: Wiring.Output, options: [String]) throws {
-      let run = try Program.run(["run"] + options, wiring: Wiring(input: .null, errors: errors))
-      #expect([.status(1), .status(64)].contains(run.ending), "\(run)")
+    @Test(
+      arguments: [.closed, .file("/dev/full")] as [Wiring.Output],
+      [(["--memory", "0"], 64), (["--frobnicate"], 64), (["--kernel", "/"], 1)] as [([String], Int32)])
+    func errorsThatCannotBeReported(errors: Wiring.Output, expected: ([String], Int32)) throws {
+      let run = try Program.run(["run"] + expected.0, wiring: Wiring(input: .null, errors: errors))
+      #expect(run.ending == .status(expected.1), "\(run)")
+    }
+
+    // MARK: Files that keep one waiting
+
+    /// A FIFO that nobody opens at its other end; the program can be ended all the same.
+    @Test(arguments: [SIGINT, SIGTERM], [["--kernel"], ["--initrd"], ["--serial"]])
+    func fifoWithoutAnotherEnd(signal: Int32, option: [String]) throws {
+      let path = directory.file("fifo")
+      #expect(mkfifo(path, 0o600) == 0)
+      let value = option == ["--serial"] ? "file:" + path : path
+      let process = try ChildProcess([Program.path, "run"] + option + [value], wiring: .batch)
+      #expect(process.waitForEnd(within: .milliseconds(300)) == nil)
+      process.signalChild(signal)
+      #expect(process.waitForEnd(within: .seconds(10)) == .signal(signal))
     }
   }
 }

@@ -1,5 +1,5 @@
 /// SplitMix64: the same numbers in every run, for tests that throw random values at something.
-public struct SeededRandom: RandomNumberGenerator {
+public struct SeededRandom: RandomNumberGenerator, Sendable {
   private var state: UInt64
 
   public init(seed: UInt64) {

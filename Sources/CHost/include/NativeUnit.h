@@ -20,7 +20,8 @@ typedef enum __attribute__((enum_extensibility(closed))) X87Residence : uint32_t
 enum { NativeMXCSRMask = 0xffff };
 
 /// Loads the guest's MXCSR into the host. Until `nativeLeave`, a SIMD exception that native code raises inside
-/// [`code`, `code` + `size`) continues at `fallback`, an `OperationHandler`. Per thread.
+/// [`code`, `code` + `size`) continues at `fallback`, an `OperationHandler`; one that the host's own code raises is masked.
+/// Per thread.
 void nativeEnter(CPUState *_Nonnull state, const void *_Nonnull code, size_t size, OperationHandler _Nonnull fallback);
 
 /// Puts all that is in the host's units back into `state` and gives the host its own MXCSR and x87 state.

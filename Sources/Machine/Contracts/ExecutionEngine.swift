@@ -32,9 +32,10 @@ public struct EngineFailure: Error, CustomStringConvertible, Sendable {
 public protocol ExecutionEngine: AnyObject {
   var capabilities: EngineCapabilities { get }
 
-  /// Runs guest code until an exit, for at most `budget` instructions. On return `state` is whole: flags, RIP, x87 and
-  /// vector state are in their architectural places. Pending events in `state` (`interruptPending`, `nmiPending`,
-  /// `pendingDebug`) are delivered before the first instruction.
+  /// Runs guest code until an exit, for at most `budget` instructions, where one that raises an exception instead of
+  /// completing counts too. On return `state` is whole: flags, RIP, x87 and vector state are in their architectural
+  /// places. Pending events in `state` (`interruptPending`, `nmiPending`, `pendingDebug`) are delivered before the first
+  /// instruction.
   func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit
 
   /// Guest-physical memory in `range` was changed from outside: drop what was decoded or translated from it. Any

@@ -76,7 +76,10 @@ enum Chain {
   private static func link(
     _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
-    guard let block = findAndLink(cpu, op) else { return stopBetweenBlocks(cpu, op, a, b, result, kind) }
+    // Where the budget ends, so does looking ahead: the next block may fault.
+    guard cpu.pointee.engine.budget > 0, let block = findAndLink(cpu, op) else {
+      return stopBetweenBlocks(cpu, op, a, b, result, kind)
+    }
     return enter(cpu, block, a, b, result, kind)
   }
 
@@ -107,7 +110,9 @@ enum Chain {
   private static func branchSlowly(
     _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
   ) {
-    guard let block = find(cpu) else { return stopBetweenBlocks(cpu, op, a, b, result, kind) }
+    guard cpu.pointee.engine.budget > 0, let block = find(cpu) else {
+      return stopBetweenBlocks(cpu, op, a, b, result, kind)
+    }
     return enter(cpu, block, a, b, result, kind)
   }
 

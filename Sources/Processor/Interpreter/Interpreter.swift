@@ -90,6 +90,8 @@ public final class Interpreter: ExecutionEngine {
     while true {
       if let exit = processor.pendingExits.next() { return exit }
       if let exit = takeAttention(processor, cpu) { return exit }
+      // Before events are looked at: the instruction that an interrupt shadow lets run is another budget's.
+      if remaining <= 0 { return .budgetSpent }
       processor.modeChanged()
       switch processor.deliverPendingEvents() {
       case .runFreely:
@@ -101,7 +103,6 @@ public final class Interpreter: ExecutionEngine {
       case .stayInactive: return cpu.pointee.activity == .shutdown ? .shutdown : .halt
       case .leaveForAnswer: continue
       }
-      if remaining <= 0 { return .budgetSpent }
       runChain(processor, cpu, &remaining)
     }
   }
@@ -118,6 +119,7 @@ public final class Interpreter: ExecutionEngine {
   private func runChain(_ processor: SoftwareProcessor, _ cpu: CPU, _ remaining: inout Int64) {
     let isStepping = processor.codeMode.contains(.stepping)
     if isStepping, let fault = processor.beginStep() {
+      remaining -= 1
       processor.deliver(fault)
       return
     }
@@ -130,6 +132,8 @@ public final class Interpreter: ExecutionEngine {
       if isStepping || processor.events.isSingleStep, spent > 0 { processor.endStep() }
       return
     }
+    // A guest that faults without end comes back as any other does.
+    if processor.fault != .exit { remaining -= 1 }
     processor.deliver(processor.fault)
   }
 

@@ -17,7 +17,7 @@ import X86
 ///
 /// Between `enter` and `leave` the guest's MXCSR is the host's, and from the first x87 or MMX instruction on so are its
 /// x87 registers; general and vector registers are always in `CPUState`. SIMD exceptions that the guest has unmasked
-/// arrive as SIGFPE and go over to the semantic function (NativeUnit.c). x87 exceptions never do: while any is unmasked,
+/// arrive as SIGFPE and go over to the semantic function; in the host's own code they are masked (NativeUnit.c). x87 exceptions never do: while any is unmasked,
 /// `CPUState.engine.x87Residence` sends all x87 instructions through the semantic function, which looks at the status
 /// word first.
 ///

@@ -36,9 +36,10 @@ final class RunSession: Sendable {
 
     let builder = try MachineBuilder(configuration, loop: loop, log: log) { _ = debugOutput.offer($0) }
     let machine = builder.machine
-    self.machine.withLock { $0 = machine }
+    // A signal that comes while the endpoint's file is opened, which may wait (a FIFO), finds no machine to end.
     let endpoint = try makeEndpoint(serial, loop: loop)
     self.endpoint.withLock { $0 = endpoint }
+    self.machine.withLock { $0 = machine }
     builder.serial.backend = endpoint
     machine.onIdle = {
       endpoint?.flush()

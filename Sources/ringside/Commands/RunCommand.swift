@@ -122,7 +122,6 @@ struct RunCommand: ParsableCommand {
   }
 
   func run() throws {
-    RunSession.prepare()
     LoggingSystem.bootstrap { [log] _ in ConsoleLogHandler(level: log.level) }
     try reportingFailures {
       if serial == .stdio, !StandardDescriptors.isWritable(StandardDescriptors.output) {
@@ -130,10 +129,13 @@ struct RunCommand: ParsableCommand {
           description: "standard output is closed, and the guest's serial port leads there: "
             + "give --serial none or --serial file:PATH, or open it")
       }
+      // Opening a file may take as long as somebody likes (a FIFO); until then signals end the process as ever.
+      let configuration = try machineConfiguration()
+      RunSession.prepare()
       let status: Int32
       do {
         status = try RunSession().run(
-          machineConfiguration(), serial: serial, printsStatistics: stats, log: Logger(label: "ringside"))
+          configuration, serial: serial, printsStatistics: stats, log: Logger(label: "ringside"))
       } catch let conflict as BusConflict {
         // The one address that the user chooses.
         throw ValidationError("--debug-exit: \(conflict.description); 0xf4 is free")

@@ -141,4 +141,61 @@ import X86
     #expect(try bench.run([0x2e, 0x0f, 0x11, 0x0e]) == .generalProtection())
     #expect(try bench.run([0x2e, 0x0f, 0x10, 0x0e]) == nil)
   }
+
+  // MARK: The host's own arithmetic
+
+  /// Does what raises every SIMD exception, and makes a collection grow, which computes too.
+  @inline(never) private static func compute(_ bench: NativeBench) -> Double {
+    var numbers: [Double: Int] = [:]
+    for number in 0..<100 { numbers[Double(number) / 7] = number }
+    let zero = Double(numbers.count) - 100
+    let smallest = Double.leastNonzeroMagnitude * Double(numbers.count)
+    let quotients = SIMD4<Double>(1 / zero, zero / zero, smallest / 3, Double.greatestFiniteMagnitude * 100)
+    return Double(bench.processor.gpr(0)) / 3 + (quotients.x == .infinity && quotients.y.isNaN ? 1 : 0)
+  }
+
+  /// What the guest has unmasked does not end the process, nor does the guest lose it.
+  @Test(arguments: [0, 0x1000, 0x1d80, 0x1f80, 0x6000] as [UInt32])
+  func hostComputesUnderGuestControls(mxcsr: UInt32) throws {
+    let bench = try NativeBench()
+    bench.state.storeBytes(of: mxcsr, toByteOffset: Self.mxcsrOffset, as: UInt32.self)
+    bench.processor.setGPR(0, 9)
+    try bench.processor.native.enter(bench.cpu)
+    let result = Self.compute(bench)
+    let controls = nativeMXCSR() & ~0x3f
+    bench.processor.native.leave(bench.cpu)
+    #expect(result == 4)
+    #expect(controls == mxcsr)
+    #expect(bench.state.load(fromByteOffset: Self.mxcsrOffset, as: UInt32.self) & ~0x3f == mxcsr)
+  }
+
+  /// After the host's detour the guest's own exception still arrives, in the middle of a chain.
+  @Test func exceptionArrivesAfterTheHosts() throws {
+    let bench = try NativeBench()
+    unmaskDivideByZero(bench)
+    let operations = try bench.prepare(Self.divide)
+    try bench.processor.native.enter(bench.cpu)
+    #expect(Self.compute(bench).isFinite)
+    bench.step(operations)
+    bench.processor.native.leave(bench.cpu)
+    #expect(bench.fault == .exception(.simdFloatingPoint, errorCode: 0))
+    #expect(bench.vector(1) == unsafeBitCast(SIMD2<Double>(6, 8), to: SIMD2<UInt64>.self))
+  }
+
+  /// A waiting x87 instruction of the host does not meet the guest's pending exception; it stays pending.
+  @Test func hostWaitsWithGuestExceptionPending() throws {
+    let bench = try NativeBench()
+    bench.state.storeBytes(of: 0x37b, as: UInt16.self)
+    // FLD1; FLDZ; FDIVP: division by zero, unmasked.
+    #expect(try bench.run(sequence: [[0xd9, 0xe8], [0xd9, 0xee], [0xde, 0xf9]]) == nil)
+    try bench.processor.native.enter(bench.cpu)
+    bench.processor.takeX87()
+    // FLDCW is one that waits.
+    nativeX87LoadControl(nativeX87Control())
+    let control = nativeX87Control()
+    let status = nativeX87Status()
+    bench.processor.native.leave(bench.cpu)
+    #expect(control == 0x37b && status & 0x84 == 0x84)
+    #expect(try bench.run([0xd9, 0xe8]) == .exception(.x87FloatingPoint, errorCode: 0))
+  }
 }

@@ -85,6 +85,32 @@ struct EngineEventTests {
     #expect(test.cpu.pointee.rip == Layout.code + 2 && test.cpu.pointee.interruptShadow == [])
   }
 
+  /// A budget that ends behind STI takes nothing from its shadow.
+  @Test func shadowOutlastsABudget() throws {
+    // STI; INC RCX; INC RCX; HLT.
+    let (test, engine) = Self.prepare(
+      [0xfb, 0x48, 0xff, 0xc1, 0x48, 0xff, 0xc1, Self.hlt], handlers: [0x30: Self.counting])
+    test.cpu.pointee.gpr.1 = 0
+    test.cpu.pointee.interruptPending = 1
+    test.cpu.pointee.interruptVector = 0x30
+    for count in [0, 1] as [UInt64] {
+      #expect(try Self.run(test, engine, budget: 1) == .budgetSpent)
+      #expect(test.cpu.pointee.gpr.1 == count && test.cpu.pointee.interruptPending == 1)
+    }
+    #expect(try Self.run(test, engine) == .halt)
+    #expect(test.cpu.pointee.gpr.3 == 1 && test.cpu.pointee.gpr.1 == 2)
+  }
+
+  /// A guest whose handlers fault themselves comes back when its budget is spent.
+  @Test func faultsSpendTheBudget() throws {
+    // UD2, whose handler is another UD2 on an interrupt stack that is always the same.
+    let (test, engine) = Self.prepare([0x0f, 0x0b], handlers: [6: [0x0f, 0x0b]])
+    let gate = Layout.idt + 6 * 16
+    test.store(test.load(gate, as: UInt64.self) | 1 << 32, gate)
+    #expect(try Self.run(test, engine) == .budgetSpent)
+    #expect(test.cpu.pointee.instructionCount == 0 && test.cpu.pointee.rip == 0x5_0000 + 6 * 0x40)
+  }
+
   /// The instruction behind STI runs before an interrupt that waits already.
   @Test func shadow() throws {
     let (test, engine) = Self.prepare(
