@@ -15,6 +15,18 @@ extension SoftwareProcessor {
     var protectionKey: UInt32
   }
 
+  /// What a walk is for.
+  private struct Request {
+    let address: UInt64
+    let access: AccessKind
+    let rights: AccessRights
+    let isUser: Bool
+    /// Bits of the error code that the access itself decides.
+    let code: UInt32
+
+    func fault(_ bits: UInt32) -> GuestFault { .pageFault(address: address, errorCode: code | bits) }
+  }
+
   /// Bits of a page-fault error code (SDM vol. 3A, 4.7).
   enum PageFaultCode {
     static let present: UInt32 = 1
@@ -53,9 +65,7 @@ extension SoftwareProcessor {
     if access == .write { code |= PageFaultCode.write }
     if access == .fetch, hasExecuteDisable || cpu.pointee.cr4 & CR4.smep != 0 { code |= PageFaultCode.fetch }
 
-    let leaf = try walk(address, access: access, code: code) { (leaf) throws(GuestFault) in
-      try self.checkRights(leaf, address, for: access, rights: rights, isUser: isUser, code: code)
-    }
+    let leaf = try walk(Request(address: address, access: access, rights: rights, isUser: isUser, code: code))
     let physical = GuestPhysicalAddress(leaf.physical & addressLines)
     if rights != .user {
       let mayWrite =
@@ -86,14 +96,11 @@ extension SoftwareProcessor {
     return (Int64(bitPattern: address) &<< unused) &>> unused == Int64(bitPattern: address)
   }
 
-  private func checkRights(
-    _ leaf: Leaf, _ address: UInt64, for access: AccessKind, rights: AccessRights, isUser: Bool, code: UInt32
-  ) throws(GuestFault) {
+  private func checkRights(_ leaf: Leaf, for request: Request) throws(GuestFault) {
+    let (access, isUser) = (request.access, request.isUser)
     // A key that forbids the access is reported beside what else does.
     let isKeyViolation = access != .fetch && isKeyProtected(leaf, write: access == .write, isUser: isUser)
-    let violation = GuestFault.pageFault(
-      address: address,
-      errorCode: code | PageFaultCode.present | (isKeyViolation ? PageFaultCode.protectionKey : 0))
+    let violation = request.fault(PageFaultCode.present | (isKeyViolation ? PageFaultCode.protectionKey : 0))
     if isUser {
       guard leaf.isUser, access != .write || leaf.isWritable else { throw violation }
     } else {
@@ -102,7 +109,7 @@ extension SoftwareProcessor {
         if access == .fetch {
           if cpu.pointee.cr4 & CR4.smep != 0 { throw violation }
         } else if cpu.pointee.cr4 & CR4.smap != 0,
-          rights == .implicitSupervisor || cpu.pointee.rflags & RFLAGS.ac == 0
+          request.rights == .implicitSupervisor || cpu.pointee.rflags & RFLAGS.ac == 0
         {
           throw violation
         }
@@ -170,19 +177,14 @@ extension SoftwareProcessor {
 
   // MARK: The walk
 
-  /// Walks the page tables; `check` refuses before any accessed or dirty bit of the leaf is set.
-  private func walk(
-    _ address: UInt64, access: AccessKind, code: UInt32, _ check: (Leaf) throws(GuestFault) -> Void
-  ) throws(GuestFault) -> Leaf {
-    cpu.pointee.cr4 & CR4.pae != 0
-      ? try walkPAE(address, access: access, code: code, check)
-      : try walkLegacy(address, access: access, code: code, check)
+  /// Walks the page tables; rights are checked before any accessed or dirty bit of the leaf is set.
+  private func walk(_ request: Request) throws(GuestFault) -> Leaf {
+    cpu.pointee.cr4 & CR4.pae != 0 ? try walkPAE(request) : try walkLegacy(request)
   }
 
   /// 4-level, 5-level and PAE paging: 8-byte entries.
-  private func walkPAE(
-    _ address: UInt64, access: AccessKind, code: UInt32, _ check: (Leaf) throws(GuestFault) -> Void
-  ) throws(GuestFault) -> Leaf {
+  private func walkPAE(_ request: Request) throws(GuestFault) -> Leaf {
+    let (address, access) = (request.address, request.access)
     let isLong = cpu.pointee.efer & EFER.lma != 0
     var reserved = ~model.physicalAddressMask & 0x000f_ffff_ffff_f000
     if !isLong { reserved |= 0x7ff0_0000_0000_0000 }
@@ -199,7 +201,7 @@ extension SoftwareProcessor {
       let pointer = withUnsafeBytes(of: &cpu.pointee.pdpte) {
         $0.load(fromByteOffset: Int(address >> 30 & 3) * 8, as: UInt64.self)
       }
-      guard pointer & Entry.present != 0 else { throw .pageFault(address: address, errorCode: code) }
+      guard pointer & Entry.present != 0 else { throw request.fault(0) }
       level = 2
       table = pointer & 0x000f_ffff_ffff_f000
     }
@@ -207,7 +209,7 @@ extension SoftwareProcessor {
       let shift = UInt64(12 + 9 * (level - 1))
       let location = table &+ (address >> shift & 0x1ff) &* 8
       var entry = readEntry(location, size: 8)
-      guard entry & Entry.present != 0 else { throw .pageFault(address: address, errorCode: code) }
+      guard entry & Entry.present != 0 else { throw request.fault(0) }
       let isLarge = entry & Entry.large != 0
       let isLeaf = level == 1 || (isLarge && (level == 2 || (level == 3 && isLong && model.hasGigabytePages)))
       var bad = reserved
@@ -217,7 +219,7 @@ extension SoftwareProcessor {
         bad |= Entry.large
       }
       guard entry & bad == 0 else {
-        throw .pageFault(address: address, errorCode: code | PageFaultCode.present | PageFaultCode.reserved)
+        throw request.fault(PageFaultCode.present | PageFaultCode.reserved)
       }
       leaf.isWritable = leaf.isWritable && entry & Entry.writable != 0
       leaf.isUser = leaf.isUser && entry & Entry.user != 0
@@ -227,16 +229,16 @@ extension SoftwareProcessor {
         leaf.physical = (entry & 0x000f_ffff_ffff_f000 & ~offsetMask) | (address & offsetMask)
         leaf.protectionKey = UInt32(truncatingIfNeeded: entry >> 59 & 15)
         leaf.isDirty = entry & Entry.dirty != 0
-        try check(leaf)
+        try checkRights(leaf, for: request)
         let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
         guard mark(location, &entry, wanted, size: 8) else {
-          return try walk(address, access: access, code: code, check)
+          return try walk(request)
         }
         leaf.isDirty = entry & Entry.dirty != 0
         return leaf
       }
       guard mark(location, &entry, Entry.accessed, size: 8) else {
-        return try walk(address, access: access, code: code, check)
+        return try walk(request)
       }
       table = entry & 0x000f_ffff_ffff_f000
       level -= 1
@@ -244,12 +246,11 @@ extension SoftwareProcessor {
   }
 
   /// 32-bit paging: 4-byte entries, 4 MiB pages under CR4.PSE with PSE-36's high address bits.
-  private func walkLegacy(
-    _ address: UInt64, access: AccessKind, code: UInt32, _ check: (Leaf) throws(GuestFault) -> Void
-  ) throws(GuestFault) -> Leaf {
+  private func walkLegacy(_ request: Request) throws(GuestFault) -> Leaf {
+    let (address, access) = (request.address, request.access)
     let directory = (cpu.pointee.cr3 & 0xffff_f000) &+ (address >> 22 & 0x3ff) &* 4
     var entry = readEntry(directory, size: 4)
-    guard entry & Entry.present != 0 else { throw .pageFault(address: address, errorCode: code) }
+    guard entry & Entry.present != 0 else { throw request.fault(0) }
     var leaf = Leaf(
       physical: 0, isWritable: entry & Entry.writable != 0, isUser: entry & Entry.user != 0, isExecuteDisabled: false,
       isDirty: false, protectionKey: 0)
@@ -258,25 +259,25 @@ extension SoftwareProcessor {
       // Bits 20:13 are address bits 39:32; bit 21 and those beyond the physical address width are reserved.
       let high = entry >> 13 & 0xff
       guard entry & 1 << 21 == 0, high << 32 & ~model.physicalAddressMask == 0 else {
-        throw .pageFault(address: address, errorCode: code | PageFaultCode.present | PageFaultCode.reserved)
+        throw request.fault(PageFaultCode.present | PageFaultCode.reserved)
       }
       leaf.physical = high << 32 | entry & 0xffc0_0000 | address & 0x3f_ffff
     } else {
       guard mark(directory, &entry, Entry.accessed, size: 4) else {
-        return try walk(address, access: access, code: code, check)
+        return try walk(request)
       }
       location = (entry & 0xffff_f000) &+ (address >> 12 & 0x3ff) &* 4
       entry = readEntry(location, size: 4)
-      guard entry & Entry.present != 0 else { throw .pageFault(address: address, errorCode: code) }
+      guard entry & Entry.present != 0 else { throw request.fault(0) }
       leaf.isWritable = leaf.isWritable && entry & Entry.writable != 0
       leaf.isUser = leaf.isUser && entry & Entry.user != 0
       leaf.physical = entry & 0xffff_f000 | address & 0xfff
     }
     leaf.isDirty = entry & Entry.dirty != 0
-    try check(leaf)
+    try checkRights(leaf, for: request)
     let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
     guard mark(location, &entry, wanted, size: 4) else {
-      return try walk(address, access: access, code: code, check)
+      return try walk(request)
     }
     leaf.isDirty = entry & Entry.dirty != 0
     return leaf

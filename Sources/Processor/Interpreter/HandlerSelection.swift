@@ -99,35 +99,54 @@ enum HandlerSelection {
 
   private static func addBranches(_ add: (ZydisMnemonic, @escaping Choice) -> Void) {
     for (code, mnemonic) in ConditionCode.jumps.enumerated() {
-      add(mnemonic) { op, _, mode in isPlain64(op, mode) ? BranchHandlers.jumpIf[code] : nil }
+      add(mnemonic) { op, _, mode in isPlain64(op, mode) || isPlain32(op, mode) ? BranchHandlers.jumpIf[code] : nil }
     }
-    // Near branches and the stack: 64-bit code only; 66 prefixes make `size` 2.
+    // Near branches and the stack: 66 prefixes make `size` 2.
     add(ZYDIS_MNEMONIC_JMP) { op, shape, mode in
-      guard isPlain64(op, mode) else { return nil }
+      let is32 = isPlain32(op, mode)
+      guard is32 || isPlain64(op, mode) else { return nil }
       if op.flags & OperationFlags.immediateFirst.rawValue != 0 { return BranchHandlers.jumpDirect }
-      return shape.hasMemory ? BranchHandlers.jumpMemory : BranchHandlers.jumpRegister
+      if shape.hasMemory { return is32 ? BranchHandlers32.jumpMemory : BranchHandlers.jumpMemory }
+      return is32 ? BranchHandlers32.jumpRegister : BranchHandlers.jumpRegister
     }
     add(ZYDIS_MNEMONIC_CALL) { op, shape, mode in
-      guard isPlain64(op, mode) else { return nil }
-      if op.flags & OperationFlags.immediateFirst.rawValue != 0 { return BranchHandlers.callDirect }
-      return shape.hasMemory ? BranchHandlers.callMemory : BranchHandlers.callRegister
+      let is32 = hasPlainStack32(op, mode)
+      guard is32 || isPlain64(op, mode) else { return nil }
+      if op.flags & OperationFlags.immediateFirst.rawValue != 0 {
+        return is32 ? BranchHandlers32.callDirect : BranchHandlers.callDirect
+      }
+      if shape.hasMemory { return is32 ? BranchHandlers32.callMemory : BranchHandlers.callMemory }
+      return is32 ? BranchHandlers32.callRegister : BranchHandlers.callRegister
     }
     add(ZYDIS_MNEMONIC_RET) { op, _, mode in
-      guard isPlain64(op, mode), op.flags & OperationFlags.immediateFirst.rawValue == 0 else { return nil }
-      return BranchHandlers.return
+      guard op.flags & OperationFlags.immediateFirst.rawValue == 0 else { return nil }
+      if hasPlainStack32(op, mode) { return BranchHandlers32.return }
+      return isPlain64(op, mode) ? BranchHandlers.return : nil
     }
     add(ZYDIS_MNEMONIC_PUSH) { op, shape, mode in
-      guard isPlain64(op, mode), !shape.hasMemory else { return nil }
-      return op.flags & OperationFlags.immediateFirst.rawValue != 0
-        ? BranchHandlers.pushImmediate : BranchHandlers.pushRegister
+      let is32 = hasPlainStack32(op, mode)
+      guard is32 || isPlain64(op, mode), !shape.hasMemory else { return nil }
+      if op.flags & OperationFlags.immediateFirst.rawValue != 0 {
+        return is32 ? BranchHandlers32.pushImmediate : BranchHandlers.pushImmediate
+      }
+      return is32 ? BranchHandlers32.pushRegister : BranchHandlers.pushRegister
     }
     add(ZYDIS_MNEMONIC_POP) { op, shape, mode in
-      guard isPlain64(op, mode), !shape.hasMemory else { return nil }
-      return BranchHandlers.popRegister
+      guard !shape.hasMemory else { return nil }
+      if hasPlainStack32(op, mode) { return BranchHandlers32.popRegister }
+      return isPlain64(op, mode) ? BranchHandlers.popRegister : nil
     }
   }
 
   private static func isPlain64(_ op: Operation, _ mode: CodeMode) -> Bool { mode.contains(.code64) && op.size == 8 }
+
+  private static func isPlain32(_ op: Operation, _ mode: CodeMode) -> Bool {
+    mode.contains([.code32, .flat]) && op.size == 4
+  }
+
+  private static func hasPlainStack32(_ op: Operation, _ mode: CodeMode) -> Bool {
+    mode.contains(.stack32) && isPlain32(op, mode)
+  }
 
   private static let multiplication: Choice = { op, shape, _ in
     guard op.size >= 4, op.source != Operation.absent || shape == .registerMemory else { return nil }

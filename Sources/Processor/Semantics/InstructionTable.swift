@@ -49,14 +49,20 @@ enum InstructionTable {
     return numbers
   }()
 
+  /// A function in a structure: as a generic parameter it would be wrapped in a closure, whose count of references all
+  /// processors would change twice for each instruction.
+  private struct Entry {
+    let function: SemanticFunction
+  }
+
   /// The rows' functions, outside Swift's array bookkeeping: looked up once for each instruction that runs by one.
-  nonisolated(unsafe) private static let functions: UnsafeMutablePointer<SemanticFunction> = {
-    let functions = UnsafeMutablePointer<SemanticFunction>.allocate(capacity: rows.count)
-    for (number, row) in rows.enumerated() { (functions + number).initialize(to: row.function) }
-    return functions
+  nonisolated(unsafe) private static let entries: UnsafeMutablePointer<Entry> = {
+    let entries = UnsafeMutablePointer<Entry>.allocate(capacity: rows.count)
+    for (number, row) in rows.enumerated() { (entries + number).initialize(to: Entry(function: row.function)) }
+    return entries
   }()
 
-  @inline(__always) static func function(_ row: UInt16) -> SemanticFunction { functions[Int(row)] }
+  @inline(__always) static func function(_ row: UInt16) -> SemanticFunction { entries[Int(row)].function }
 }
 
 /// The families of privilege, events and system state.

@@ -178,6 +178,37 @@ struct EngineEventTests {
     }
   }
 
+  /// Near branches and the stack in flat 32-bit code, twice: the second time they hit the TLB.
+  @Test func flat32BitCode() throws {
+    let test = TestProcessor(.protected32)
+    let engine = Interpreter(memory: test.memory, model: CPUModel())
+    // MOV ECX, 3; loop: PUSH ECX; CALL f; POP EAX; DEC ECX; JNZ loop; PUSH -128; POP EDX; MOV EDI, 4020H; JMP EDI;
+    // f: ADD EBX, ECX; INC EBX; RET.
+    let first: [UInt8] = [
+      0xb9, 3, 0, 0, 0, 0x51, 0xe8, 0x0e, 0, 0, 0, 0x58, 0x49, 0x75, 0xf6, 0x6a, 0x80, 0x5a, 0xbf, 0x20, 0x40, 0, 0,
+      0xff, 0xe7, 0x01, 0xcb, 0x43, 0xc3,
+    ]
+    // CALL [60000H]; MOV ESI, f; CALL ESI; JMP [60004H].
+    let second: [UInt8] = [
+      0xff, 0x15, 0, 0, 6, 0, 0xbe, 0x19, 0x40, 0, 0, 0xff, 0xd6, 0xff, 0x25, 4, 0, 6, 0,
+    ]
+    for (index, byte) in first.enumerated() { test.store(byte, Layout.code + UInt64(index)) }
+    for (index, byte) in second.enumerated() { test.store(byte, Layout.code + 0x20 + UInt64(index)) }
+    test.store(UInt32(Layout.code + 0x19), Layout.data)
+    test.store(UInt32(Layout.code + 0x40), Layout.data + 4)
+    test.store(Self.hlt, Layout.code + 0x40)
+    for _ in 0..<2 {
+      test.cpu.pointee.activity = .running
+      test.cpu.pointee.rip = Layout.code
+      test.cpu.pointee.gpr.3 = 0
+      test.cpu.pointee.gpr.2 = ~0
+      #expect(try Self.run(test, engine) == .halt)
+      #expect(test.cpu.pointee.rip == Layout.code + 0x41 && test.cpu.pointee.gpr.4 == Layout.stack)
+      #expect(test.cpu.pointee.gpr.3 == 11 && test.cpu.pointee.gpr.0 == 1 && test.cpu.pointee.gpr.2 == 0xffff_ff80)
+      #expect(test.load(Layout.stack - 8, as: UInt32.self) == 0x400b)
+    }
+  }
+
   /// What the hot transfers cost; printed on request (RINGSIDE_BENCH).
   @Test(.enabled(if: ProcessInfo.processInfo.environment["RINGSIDE_BENCH"] != nil))
   func costs() throws {
