@@ -86,7 +86,7 @@ import X86
         #expect(fadt.load(offset + 4, as: UInt64.self) == UInt64(port))
       }
       #expect(fadt.bytes[128] == 6)
-      #expect(fadt.load(112, as: UInt32.self) == UInt32(has32BitTimer ? 0x565 : 0x465))
+      #expect(fadt.load(112, as: UInt32.self) == UInt32(has32BitTimer ? 0x525 : 0x425))
       #expect(fadt.load(109, as: UInt16.self) == 0x0007)
     }
   }
