@@ -49,6 +49,8 @@ struct Differential {
       let count = exit == limit.exit ? limit.steps : trace.segments[exit]
       var steps = 0
       while true {
+        // What happens to the guest at its last moment comes behind it.
+        if exit == limit.exit, steps == count { return nil }
         while let next = waiting.first, next.moment == GuestTrace.Moment(exit: exit, steps: steps) {
           run.disturb(next.disturbance)
           waiting.removeFirst()
@@ -60,7 +62,6 @@ struct Differential {
         if try !run.run(goal - steps) { return "\(run.exits[exit]) came up to \(goal - steps) steps early" }
         steps = goal
       }
-      if exit == limit.exit { break }
       // The step that brings the exit.
       if try run.run(1) { return "no exit came where stepwise came \(stepwise.exits[exit])" }
       if run.exits[exit] != stepwise.exits[exit] { return "\(run.exits[exit]) instead of \(stepwise.exits[exit])" }

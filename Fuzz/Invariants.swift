@@ -50,7 +50,7 @@ enum Invariants {
   private static func addresses(_ cpu: CPUState) -> String? {
     let isLong = cpu.efer & EFER.lma != 0
     guard isLong, cpu.segments.1.attributes & SegmentAttributes.long != 0 else {
-      if cpu.rip >> 32 != 0 { return "RIP has more than 32 bits outside 64-bit mode" }
+      if cpu.rip >> 32 != 0 { return "RIP is \(String(cpu.rip, radix: 16)) outside 64-bit mode" }
       for segment in [cpu.segments.0, cpu.segments.1, cpu.segments.2, cpu.segments.3] where segment.base >> 32 != 0 {
         return "a segment base has more than 32 bits outside 64-bit mode"
       }
