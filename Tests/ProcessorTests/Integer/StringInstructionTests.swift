@@ -216,17 +216,22 @@ struct StringInstructionTests {
   /// What copies cost; printed on request (RINGSIDE_BENCH).
   @Test(.enabled(if: ProcessInfo.processInfo.environment["RINGSIDE_BENCH"] != nil))
   func costs() throws {
-    for count in [1, 16, 64, 256, 4096, 65536] as [UInt64] {
-      // L: MOV ESI, data; MOV EDI, data + 10000H; MOV ECX, count; REP MOVSB; DEC RBX; JNZ L; HLT.
+    for (count, target) in [1, 16, 64, 256, 4096, 65536].map({ ($0, 0x8_0000) }) + [(65536, 0x46_0000)]
+      as [(UInt64, UInt32)]
+    {
+      // L: MOV ESI, data; MOV EDI, target; MOV ECX, count; REP MOVSB; DEC RBX; JNZ L; HLT.
       let bytes = withUnsafeBytes(of: UInt32(count)) { Array($0) }
+      let place = withUnsafeBytes(of: target) { Array($0) }
       let (test, engine) = Self.prepare(
-        [0xbe, 0, 0, 6, 0, 0xbf, 0, 0, 8, 0, 0xb9] + bytes + [0xf3, 0xa4, 0x48, 0xff, 0xcb, 0x75, 0xea, Self.hlt])
+        [0xbe, 0, 0, 6, 0, 0xbf] + place + [0xb9] + bytes + [0xf3, 0xa4, 0x48, 0xff, 0xcb, 0x75, 0xea, Self.hlt])
+      // Where pages evict the source's.
+      test.store(0xe7 as UInt64, Layout.pageTables + 0x2010)
       let rounds = 40_000_000 / (count + 400)
       test.cpu.pointee.gpr.3 = rounds
       let start = ContinuousClock.now
       #expect(try EngineEventTests.run(test, engine, budget: .max / 2) == .halt)
       let time = (ContinuousClock.now - start) / Double(rounds)
-      print("rep movsb of \(count) bytes: \(time)")
+      print("rep movsb of \(count) bytes to \(String(target, radix: 16)): \(time)")
     }
   }
 }
