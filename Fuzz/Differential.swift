@@ -61,6 +61,8 @@ struct Differential {
         if hasChunks { goal = min(goal, steps + 1 + random.below(20)) }
         if try !run.run(goal - steps) { return "\(run.exits[exit]) came up to \(goal - steps) steps early" }
         steps = goal
+        // Forgetting code is nothing that a guest can see.
+        if hasChunks, random.oneIn(8) { run.bench.engine.invalidate(0..<Layout.memorySize) }
       }
       // The step that brings the exit.
       if try run.run(1) { return "no exit came where stepwise came \(stepwise.exits[exit])" }
