@@ -34,10 +34,14 @@ final class GuestRun {
   /// Runs up to `budget` instructions and exceptions. False if an exit came first; it has been answered.
   func run(_ budget: Int) throws -> Bool {
     let before = bench.cpu.pointee.instructionCount
+    let start = budget == 1 ? bench.snapshot : []
     let exit = try bench.engine.run(&bench.cpu.pointee, budget: UInt64(budget))
     let spent = bench.cpu.pointee.instructionCount &- before
     if spent > UInt64(budget) { throw GuestFailure("\(spent) instructions ran, and the budget was \(budget)") }
-    if let violation = Invariants.violation(bench.cpu.pointee) { throw GuestFailure("\(violation), at exit \(exit)") }
+    if let violation = Invariants.violation(bench.cpu.pointee) {
+      let place = start.isEmpty ? "" : " after \(StateDifference.place(start, bench.memory))"
+      throw GuestFailure("\(violation), at exit \(exit)\(place)")
+    }
     if bench.hasLostCanary { throw GuestFailure("memory around the state was written, at exit \(exit)") }
     keepsPaging = keepsPaging && Self.paging(bench.cpu.pointee) == paging
     guard exit != .budgetSpent else { return true }

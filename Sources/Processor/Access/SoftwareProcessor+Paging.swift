@@ -162,8 +162,7 @@ extension SoftwareProcessor {
       entry.readTag = page
       entry.writeTag = isWritable && isPlain ? page : noPage
     }
-    table[index] = entry
-    translations.noteFill()
+    translations.fill(table + index, entry)
   }
 
   /// Where code is fetched from.

@@ -26,7 +26,9 @@ final class TranslationCache {
     var lastUse: UInt64 = 0
     /// Tables of all contexts, one after another.
     let tables: UnsafeMutablePointer<TLBEntry>
+    var usedEntries = UsedEntries()
     let blocks: UnsafeMutablePointer<BlockCacheEntry>
+    var usedBlocks = UsedEntries()
     /// One bit for each of `codePageCount` classes of linear pages: set if `blocks` may hold a block on such a page.
     let codePages: UnsafeMutablePointer<UInt64>
     /// Whether anything was filled since the last flush.
@@ -53,16 +55,12 @@ final class TranslationCache {
     table[index] = TLBEntry(readTag: tag, writeTag: tag, fetchTag: tag, host: 0)
   }
 
-  private static func clear(_ tables: UnsafeMutablePointer<TLBEntry>) {
-    for index in 0..<tableLength { clear(tables, index) }
-  }
-
   init() {
     emptyTable = .allocate(capacity: Self.pageCount)
     for index in 0..<Self.pageCount { Self.clear(emptyTable, index) }
     spaces = (0..<Self.spaceCount).map { _ in
       let tables = UnsafeMutablePointer<TLBEntry>.allocate(capacity: Self.tableLength)
-      Self.clear(tables)
+      for index in 0..<Self.tableLength { Self.clear(tables, index) }
       let blocks = UnsafeMutablePointer<BlockCacheEntry>.allocate(capacity: Self.blockEntryCount)
       blocks.initialize(repeating: BlockCacheEntry(tag: 1, block: nil), count: Self.blockEntryCount)
       let codePages = UnsafeMutablePointer<UInt64>.allocate(capacity: Self.codePageCount / 64)
@@ -75,6 +73,8 @@ final class TranslationCache {
     emptyTable.deallocate()
     for space in spaces {
       space.tables.deallocate()
+      space.usedEntries.deallocate()
+      space.usedBlocks.deallocate()
       space.blocks.deallocate()
       space.codePages.deallocate()
     }
@@ -89,7 +89,13 @@ final class TranslationCache {
   /// The entry that a linear address falls on.
   @inline(__always) static func index(of address: UInt64) -> Int { Int(truncatingIfNeeded: (address &>> 12) & 1023) }
 
-  func noteFill() { spaces[current].isEmpty = false }
+  /// Puts an entry into one of the current space's tables.
+  @inline(__always)
+  func fill(_ place: UnsafeMutablePointer<TLBEntry>, _ entry: TLBEntry) {
+    if place.pointee.host == 0 { spaces[current].usedEntries.append(place - spaces[current].tables) }
+    place.pointee = entry
+    spaces[current].isEmpty = false
+  }
 
   /// Makes `root` the current address space; what is known of it is kept unless `flushes`.
   func select(root: UInt64, flushes: Bool) {
@@ -125,7 +131,9 @@ final class TranslationCache {
 
   private func flush(space index: Int) {
     guard !spaces[index].isEmpty else { return }
-    Self.clear(spaces[index].tables)
+    let tables = spaces[index].tables
+    spaces[index].usedEntries.forEach(of: Self.tableLength) { Self.clear(tables, $0) }
+    spaces[index].usedEntries.removeAll()
     dropBlocks(space: index)
     spaces[index].isEmpty = true
   }
@@ -139,7 +147,9 @@ final class TranslationCache {
   /// Remembers the block at `rip` in the current space's cache, by the linear page where it starts.
   func remember(_ block: UnsafeMutablePointer<CodeBlock>, rip: UInt64) {
     spaces[current].isEmpty = false
-    spaces[current].blocks[Chain.blockIndex(rip)] = BlockCacheEntry(tag: rip, block: block)
+    let index = Chain.blockIndex(rip)
+    if spaces[current].blocks[index].block == nil { spaces[current].usedBlocks.append(index) }
+    spaces[current].blocks[index] = BlockCacheEntry(tag: rip, block: block)
     let bit = Self.codePageBit(rip &+ codeBase)
     spaces[current].codePages[bit >> 6] |= 1 << UInt64(bit & 63)
   }
@@ -155,7 +165,9 @@ final class TranslationCache {
 
   private func dropBlocks(space index: Int) {
     spaces[index].codePages.update(repeating: 0, count: Self.codePageCount / 64)
-    spaces[index].blocks.update(repeating: BlockCacheEntry(tag: 1, block: nil), count: Self.blockEntryCount)
+    let blocks = spaces[index].blocks
+    spaces[index].usedBlocks.forEach(of: Self.blockEntryCount) { blocks[$0] = BlockCacheEntry(tag: 1, block: nil) }
+    spaces[index].usedBlocks.removeAll()
   }
 
   /// Forgets the blocks found by linear address, in all address spaces.
@@ -184,7 +196,8 @@ final class TranslationCache {
     let bit = Self.codePageBit(page)
     let bitBefore = Self.codePageBit(page &- 4096)
     var (isNeeded, isNeededBefore) = (false, false)
-    for index in 0..<Self.blockEntryCount where space.blocks[index].block != nil {
+    space.usedBlocks.forEach(of: Self.blockEntryCount) { index in
+      guard space.blocks[index].block != nil else { return }
       let start = (space.blocks[index].tag &+ codeBase) & ~0xfff
       if start == page || start &+ 4096 == page {
         space.blocks[index] = BlockCacheEntry(tag: 1, block: nil)
@@ -200,7 +213,7 @@ final class TranslationCache {
   /// Sends writes to one host page through the slow path from now on.
   func protect(hostPage: UInt64) {
     for space in spaces where !space.isEmpty {
-      for index in 0..<Self.tableLength {
+      space.usedEntries.forEach(of: Self.tableLength) { index in
         let entry = space.tables + index
         if entry.pointee.host == hostPage { entry.pointee.writeTag = Self.noPage(index) }
       }

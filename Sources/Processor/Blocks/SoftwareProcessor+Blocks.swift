@@ -56,13 +56,15 @@ extension SoftwareProcessor {
     var offset = 0
     var count = 0
     var secondPage: UInt64?
+    /// Bytes whose change makes another block.
+    var byteCount = 0
     var ended = false
     while !ended, count < longest, offset < available {
       let code = UnsafePointer(bytes.assumingMemoryBound(to: UInt8.self)) + offset
       var failure = decoder.decode(code, count: available - offset, mode: mode)
       if failure == .truncated {
         if count > 0 { break }
-        let second = try translateFetch((start | 0xfff) &+ 1)
+        let second = try translateFetch(linear((start | 0xfff) &+ 1))
         secondPage = second.rawValue
         failure = decodeAcross(code, available, second, mode)
       }
@@ -81,6 +83,8 @@ extension SoftwareProcessor {
         ended = true
       }
       (operations + count).initialize(to: op)
+      // What is no instruction may become one by a change of any of the bytes that were looked at.
+      byteCount = failure == nil ? offset + Int(op.length) : min(offset + 15, available)
       offset += Int(op.length)
       count += 1
       if secondPage != nil { break }
@@ -90,7 +94,7 @@ extension SoftwareProcessor {
       operations[number].detail = UInt16(count - number - 1)
     }
     return blocks.add(
-      address: physical.rawValue, key: mode.rawValue, instructionCount: count, byteCount: offset,
+      address: physical.rawValue, key: mode.rawValue, instructionCount: count, byteCount: byteCount,
       operationCount: count + 1, secondPage: secondPage)
   }
 

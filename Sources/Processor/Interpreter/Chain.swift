@@ -119,7 +119,9 @@ enum Chain {
   /// The handler of every operation of a block that was dropped: what memory holds now is decoded anew.
   static let stale: OperationHandler = { cpu, op, a, b, result, kind in
     refund(cpu, op.pointee.number)
-    cpu.pointee.rip = cpu.pointee.rip &+ UInt64(op.pointee.offset)
+    // Behind the block's last instruction may be the start of memory.
+    let isWide = cpu.pointee.engine.blockKey & CodeMode.code64.rawValue != 0
+    cpu.pointee.rip = (cpu.pointee.rip &+ UInt64(op.pointee.offset)) & (isWide ? ~0 : 0xffff_ffff)
     return branchSlowly(cpu, op, a, b, result, kind)
   }
 

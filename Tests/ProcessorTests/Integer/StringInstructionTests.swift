@@ -1,6 +1,7 @@
 import CHost
 import Foundation
 import Machine
+import TestSupport
 import Testing
 import X86
 
@@ -95,6 +96,79 @@ struct StringInstructionTests {
     #expect(test.load(Layout.data + 4, as: UInt8.self) == 0 && test.load(Layout.data + 5 + 0x8000, as: UInt8.self) == 0)
   }
 
+  // MARK: Pages that evict each other from the TLB
+
+  /// Linear 0x40_0000 leads to 1 MiB, by small pages; what is at the same offset below shares entries of the TLB.
+  private static let alias: UInt64 = 0x40_0000
+  private static let aliasTable: UInt64 = 0x2_8000
+
+  private static func prepareAlias(_ entry: (UInt64) -> UInt64 = { 0x10_0000 + $0 << 12 | 7 }) -> TestProcessor {
+    let test = TestProcessor(.long64)
+    test.store(aliasTable | 7, Layout.pageTables + 0x2010)
+    for page in 0..<256 as Range<UInt64> { test.store(entry(page), aliasTable + 8 * page) }
+    return test
+  }
+
+  @Test(arguments: [false, true]) func evictedPagesAreMovedAtOnce(isDescending: Bool) {
+    let test = Self.prepareAlias()
+    UnsafeMutablePointer(mutating: test.cpu.pointee.engine.attention!).pointee = 1
+    let count: UInt64 = 0x8000
+    for offset in 0..<count { test.store(UInt8(truncatingIfNeeded: offset &* 7 >> 3), Layout.data + 3 + offset) }
+    let last = isDescending ? count - 1 : 0
+    if isDescending { test.cpu.pointee.rflags |= RFLAGS.df }
+    Self.set(test, source: Layout.data + 3 + last, destination: Self.alias + Layout.data + 5 + last, count: count)
+    var pieces = 0
+    repeat {
+      #expect(test.execute(0xf3, 0xa4) == nil)
+      pieces += 1
+    } while test.lastFlow == .branchAndSerialize && pieces < 0x8000
+    #expect(pieces <= 30 && test.cpu.pointee.gpr.1 == 0)
+    for offset in 0..<count
+    where test.load(0x10_0005 + Layout.data + offset, as: UInt8.self) != UInt8(truncatingIfNeeded: offset &* 7 >> 3) {
+      Issue.record("byte \(offset) was not moved")
+      return
+    }
+  }
+
+  /// Runs do what elements one by one do: overlapping, in both directions, through two mappings of the same pages, up to
+  /// pages that are not there, read-only or a device's.
+  @Test func runsDoWhatElementsDo() {
+    var random = SeededRandom(seed: 31)
+    for round in 0..<300 {
+      let seed = random.next()
+      let start = (0..<8).map { _ in random.next() }
+      let opcode = ([0xa4, 0xa5, 0xaa, 0xab, 0xa6, 0xa7, 0xae] as [UInt8]).randomElement(using: &random)!
+      let code: [UInt8] =
+        round % 3 == 0 ? [0xf3, 0x66, opcode] : round % 3 == 1 ? [0xf3, 0x48, opcode] : [0xf3, opcode]
+      let results = [false, true].map { isStepping -> (GuestFault?, [UInt64], [UInt8]) in
+        var pages = SeededRandom(seed: seed)
+        let test = Self.prepareAlias { page in
+          let physical = 0x10_0000 + (page &+ pages.next() & 3) << 12
+          return pages.next() & 7 == 0
+            ? [0, 5 | physical, Self.devicePhysical | 7][Int(pages.next() % 3)] : physical | 7
+        }
+        for offset in stride(from: 0, to: 0x8000 as UInt64, by: 8) { test.store(pages.next() & 3, 0x10_0000 + offset) }
+        for offset in stride(from: 0, to: 0x4000 as UInt64, by: 8) { test.store(0 as UInt64, Layout.data + offset) }
+        test.cpu.pointee.gpr.0 = start[0] & 3
+        let source = start[1] & 1 == 0 ? Layout.data : Self.alias
+        Self.set(
+          test, source: source + start[2] % 0x3000, destination: Self.alias + start[3] % 0x3000, count: start[4] % 3000)
+        if start[5] & 1 == 0 { test.cpu.pointee.rflags |= RFLAGS.df }
+        if isStepping { test.cpu.pointee.rflags |= RFLAGS.tf }
+        var fault: GuestFault?
+        repeat {
+          fault = test.execute(code)
+        } while fault == nil && test.lastFlow == .branchAndSerialize
+          && test.processor.pendingExits.isEmpty
+        let registers = [test.cpu.pointee.gpr.1, test.cpu.pointee.gpr.6, test.cpu.pointee.gpr.7]
+        let bytes = (0..<0x8000 as Range<UInt64>).map { test.load(0x10_0000 + $0, as: UInt8.self) }
+        return (fault, registers + [test.cpu.pointee.rflags & RFLAGS.arithmetic], bytes)
+      }
+      #expect(results[0].0 == results[1].0 && results[0].1 == results[1].1, "round \(round): \(code)")
+      #expect(results[0].2 == results[1].2, "round \(round): \(code)")
+    }
+  }
+
   @Test func stepsByElements() {
     let test = TestProcessor(.long64)
     test.cpu.pointee.rflags |= RFLAGS.tf
@@ -142,17 +216,22 @@ struct StringInstructionTests {
   /// What copies cost; printed on request (RINGSIDE_BENCH).
   @Test(.enabled(if: ProcessInfo.processInfo.environment["RINGSIDE_BENCH"] != nil))
   func costs() throws {
-    for count in [1, 16, 64, 256, 4096, 65536] as [UInt64] {
-      // L: MOV ESI, data; MOV EDI, data + 10000H; MOV ECX, count; REP MOVSB; DEC RBX; JNZ L; HLT.
+    for (count, target) in [1, 16, 64, 256, 4096, 65536].map({ ($0, 0x8_0000) }) + [(65536, 0x46_0000)]
+      as [(UInt64, UInt32)]
+    {
+      // L: MOV ESI, data; MOV EDI, target; MOV ECX, count; REP MOVSB; DEC RBX; JNZ L; HLT.
       let bytes = withUnsafeBytes(of: UInt32(count)) { Array($0) }
+      let place = withUnsafeBytes(of: target) { Array($0) }
       let (test, engine) = Self.prepare(
-        [0xbe, 0, 0, 6, 0, 0xbf, 0, 0, 8, 0, 0xb9] + bytes + [0xf3, 0xa4, 0x48, 0xff, 0xcb, 0x75, 0xea, Self.hlt])
+        [0xbe, 0, 0, 6, 0, 0xbf] + place + [0xb9] + bytes + [0xf3, 0xa4, 0x48, 0xff, 0xcb, 0x75, 0xea, Self.hlt])
+      // Where pages evict the source's.
+      test.store(0xe7 as UInt64, Layout.pageTables + 0x2010)
       let rounds = 40_000_000 / (count + 400)
       test.cpu.pointee.gpr.3 = rounds
       let start = ContinuousClock.now
       #expect(try EngineEventTests.run(test, engine, budget: .max / 2) == .halt)
       let time = (ContinuousClock.now - start) / Double(rounds)
-      print("rep movsb of \(count) bytes: \(time)")
+      print("rep movsb of \(count) bytes to \(String(target, radix: 16)): \(time)")
     }
   }
 }

@@ -123,6 +123,29 @@ struct EngineEventTests {
     #expect(test.cpu.pointee.gpr.3 == 1, "RCX as the handler saw it")
   }
 
+  /// Bytes that are no instruction become one: the block that ended with them knows all of them.
+  @Test func changedBytesOfAnInvalidInstruction() throws {
+    // MOV BYTE [RIP + 1], 41H; DB 34H, which is FILD DWORD [RCX + disp8] with 41H for 34H; HLT.
+    let code: [UInt8] = [0xc6, 0x05, 1, 0, 0, 0, 0x41, 0xdb, 0x34, 0, Self.hlt]
+    let (test, engine) = Self.prepare(code, handlers: [6: [Self.hlt]])
+    test.cpu.pointee.gpr.1 = Layout.data
+    #expect(try Self.run(test, engine) == .halt)
+    #expect(test.cpu.pointee.rip == Layout.code + UInt64(code.count))
+  }
+
+  /// The last instruction of 4 GiB reaches over to address 0 and changes itself there: the next one is within 4 GiB.
+  @Test func codeWrapsAt4GiB() throws {
+    let test = TestProcessor(.protected32)
+    let engine = Interpreter(memory: test.memory, model: CPUModel())
+    // There is no memory, so all ones, before INC DWORD [EAX].
+    test.store(0x00 as UInt8, 0)
+    test.cpu.pointee.gpr.0 = 4
+    test.cpu.pointee.rip = 0xffff_ffff
+    engine.stateChanged(&test.cpu.pointee)
+    #expect(try Self.run(test, engine, budget: 1) == .budgetSpent)
+    #expect(test.cpu.pointee.rip == 1 && test.load(4, as: UInt32.self) == 1)
+  }
+
   @Test func faultsAreRestarted() throws {
     // MOV EAX, [300000H]: the handler maps the page (2 MiB at 200000H onto 0) and returns.
     let code: [UInt8] = [0x8b, 0x04, 0x25, 0, 0, 0x30, 0, Self.hlt]

@@ -4,10 +4,10 @@ import X86
 
 /// MOVS, CMPS, SCAS, LODS and STOS (SDM vol. 1, 7.3.9), with and without REP.
 ///
-/// A repeated instruction is done in runs: as many elements as lie on one page of RAM, at source and destination, that
-/// the TLB has. A run is a loop over host memory and cannot fail. Between runs, and for whatever is not such a page (a
-/// miss, an element across a boundary, a device, a page that is watched or holds code), there are single elements
-/// through the ordinary accessors.
+/// A repeated instruction is done in runs: as many elements as lie on one page of RAM, at source and at destination. A
+/// run is a loop over host memory and cannot fail. Between runs, and for whatever is not such a page (an element across a
+/// boundary, a device, a page that is watched or holds code, one that faults), there are single elements through the
+/// ordinary accessors.
 ///
 /// Registers are brought up to date after each run or element, so a fault in the next one finds them as the manual
 /// wants them. The instruction interrupts itself, by branching to itself through the outer loop, when somebody asks for
@@ -170,15 +170,30 @@ enum StringInstructions {
     guard count > 0 else { return (0, false) }
     let bytes = count &* O.size
     let toLowest = UInt64(truncatingIfNeeded: isDescending ? bytes &- O.size : 0)
-    guard let sourceHost = O.hasSource ? processor.readHit(source &- toLowest, bytes) : nowhere,
-      let destinationHost = O.destinationAccess == nil
-        ? nowhere
-        : O.destinationAccess == .write
-          ? processor.writeHit(destination &- toLowest, bytes) : processor.readHit(destination &- toLowest, bytes)
-    else { return (0, false) }
+    var (sourceHost, destinationHost) = (nowhere, nowhere)
+    if O.hasSource { sourceHost = hold(processor, source &- toLowest, bytes, for: .read) }
+    guard let sourceHost else { return (0, false) }
+    if let access = O.destinationAccess {
+      destinationHost = hold(processor, destination &- toLowest, bytes, for: access)
+    }
+    guard let destinationHost else { return (0, false) }
     let toFirst = Int(truncatingIfNeeded: toLowest)
     return operation.run(
       source: sourceHost + toFirst, destination: destinationHost + toFirst, count: count, isDescending: isDescending)
+  }
+
+  /// Host address of a stretch of one page, whose translation is made if need be: it stays good when the other operand's
+  /// takes its place in the TLB. Nil where each access is to take the slow path. So is a fault left to the single
+  /// element, which raises it in its turn.
+  private static func hold(
+    _ processor: SoftwareProcessor, _ address: UInt64, _ count: Int, for access: AccessKind
+  ) -> UnsafeMutableRawPointer? {
+    func find() -> UnsafeMutableRawPointer? {
+      access == .write ? processor.writeHit(address, count) : processor.readHit(address, count)
+    }
+    if let host = find() { return host }
+    guard (try? processor.translate(address, for: access, rights: .current)) != nil else { return nil }
+    return find()
   }
 
   /// Stands for an operand that there is none of.

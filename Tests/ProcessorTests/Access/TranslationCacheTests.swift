@@ -1,0 +1,103 @@
+import CHost
+import Glibc
+import Host
+import Testing
+import X86
+
+@testable import Processor
+
+/// Emptying the TLB and the block cache, of which little or much was used.
+struct TranslationCacheTests {
+  /// Puts `count` pages into the supervisor's table, from linear 0 on and from host address `host` on.
+  private func fill(_ cache: TranslationCache, _ count: Int, host: UInt64 = 1 << 20) {
+    for page in 0..<count {
+      let address = UInt64(page) << 12
+      let context = TranslationCache.Context.allCases[page / 1024 % 3]
+      cache.fill(
+        cache.table(context) + TranslationCache.index(of: address),
+        TLBEntry(readTag: address, writeTag: address, fetchTag: address, host: host + address))
+    }
+  }
+
+  /// Pages that any table has.
+  private func pages(_ cache: TranslationCache) -> Int {
+    TranslationCache.Context.allCases.reduce(0) { sum, context in
+      let table = cache.table(context)
+      return sum
+        + (0..<TranslationCache.pageCount).count { index in
+          let empty = TranslationCache.noPage(index)
+          let entry = table[index]
+          return entry.host != 0 || entry.readTag != empty || entry.writeTag != empty || entry.fetchTag != empty
+        }
+    }
+  }
+
+  @Test(arguments: [1, 40, UsedEntries.capacity, UsedEntries.capacity + 1, 3 * 1024])
+  func flushingEmptiesAll(count: Int) {
+    let cache = TranslationCache()
+    cache.select(root: 0x1000, flushes: false)
+    for _ in 0..<3 {
+      // Filling an entry twice is no other use of it.
+      fill(cache, count)
+      fill(cache, count)
+      #expect(pages(cache) == count)
+      cache.flushCurrent()
+      #expect(pages(cache) == 0)
+    }
+    // Pages that were flushed one by one come back to the list.
+    fill(cache, count)
+    for page in 0..<count { cache.flush(page: UInt64(page) << 12) }
+    fill(cache, count)
+    cache.select(root: 0x2000, flushes: false)
+    #expect(pages(cache) == 0)
+    cache.select(root: 0x1000, flushes: true)
+    #expect(pages(cache) == 0)
+  }
+
+  @Test(arguments: [40, 3 * 1024])
+  func protectingFindsThePage(count: Int) {
+    let cache = TranslationCache()
+    cache.select(root: 0x1000, flushes: false)
+    fill(cache, count)
+    cache.select(root: 0x2000, flushes: false)
+    cache.protect(hostPage: 1 << 20 | 7 << 12)
+    cache.select(root: 0x1000, flushes: false)
+    let table = cache.table(.supervisor)
+    #expect(table[7].writeTag == TranslationCache.noPage(7) && table[7].readTag == 7 << 12)
+    #expect(table[8].writeTag == 8 << 12)
+  }
+
+  @Test(arguments: [5, 4000])
+  func blocksAreForgotten(count: Int) {
+    let cache = TranslationCache()
+    cache.select(root: 0x1000, flushes: false)
+    let block = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CodeBlock>.size, alignment: 8)
+      .bindMemory(to: CodeBlock.self, capacity: 1)
+    defer { block.deallocate() }
+    func known() -> Int { (0..<TranslationCache.blockEntryCount).count { cache.blocks[$0].block != nil } }
+    for _ in 0..<2 {
+      for number in 0..<count { cache.remember(block, rip: UInt64(number)) }
+      #expect(known() == count)
+      cache.flush(page: 0)
+      #expect(known() == 0)
+      for number in 0..<count { cache.remember(block, rip: UInt64(number)) }
+      cache.dropAllBlocks()
+      #expect(known() == 0)
+    }
+  }
+
+  /// What a change of address spaces costs. Prints; set RINGSIDE_BENCH to run it.
+  @Test(.enabled(if: getenv("RINGSIDE_BENCH") != nil)) func costs() {
+    let cache = TranslationCache()
+    for count in [0, 8, 64, 400, 3000] {
+      var spent: UInt64 = 0
+      for _ in 0..<20_000 {
+        fill(cache, count)
+        let start = MonotonicTime.now
+        cache.select(root: 0x1000, flushes: true)
+        spent += MonotonicTime.now - start
+      }
+      print("flushing \(count) pages: \(spent / 20_000) ns")
+    }
+  }
+}
