@@ -22,4 +22,8 @@ struct CodeMode: OptionSet, Hashable, Sendable {
   static let flat = CodeMode(rawValue: 256)
   /// The stack pointer has 32 bits; neither this nor `code64`: 16.
   static let stack32 = CodeMode(rawValue: 512)
+  /// FS has no effective limit and is writable, whatever its base; legacy modes only.
+  static let openFS = CodeMode(rawValue: 1024)
+  /// The same of GS.
+  static let openGS = CodeMode(rawValue: 2048)
 }

@@ -40,7 +40,14 @@ extension SoftwareProcessor {
       if cpu.pointee.segments.1.attributes & SegmentAttributes.big != 0 { mode.insert(.code32) }
       if cpu.pointee.segments.2.attributes & SegmentAttributes.big != 0 { mode.insert(.stack32) }
       if usesParagraphs { mode.insert(.paragraphs) }
-      if isFlat { mode.insert(.flat) }
+      if isFlat {
+        mode.insert(.flat)
+        // Beyond 4 GiB, where a base may lead, the TLB of the legacy modes has nothing.
+        if cpu.pointee.efer & EFER.lma == 0 {
+          if isOpen(segment(SegmentRegister.fs)) { mode.insert(.openFS) }
+          if isOpen(segment(SegmentRegister.gs)) { mode.insert(.openGS) }
+        }
+      }
     }
     if cpu.pointee.cpl != 0 { mode.insert(.unprivileged) }
     let cr0 = cpu.pointee.cr0
@@ -59,15 +66,19 @@ extension SoftwareProcessor {
   /// Whether segmentation of code, data and stack has no effect.
   private var isFlat: Bool {
     guard isProtectedMode, !isVirtual8086 else { return false }
-    for register in [SegmentRegister.es, .cs, .ss, .ds] {
+    for register in [SegmentRegister.es, .ss, .ds] {
       let state = segment(register)
-      let type = state.attributes & (SegmentAttributes.code | SegmentAttributes.conformingExpandDown)
-      let isData = register != .cs
-      guard state.base == 0, state.limit == 0xffff_ffff, state.attributes & SegmentAttributes.present != 0,
-        !isData || (type == 0 && state.attributes & SegmentAttributes.readWrite != 0),
-        isData || state.attributes & SegmentAttributes.readWrite != 0
-      else { return false }
+      guard state.base == 0, isOpen(state) else { return false }
     }
-    return true
+    let code = segment(SegmentRegister.cs)
+    let needed = SegmentAttributes.present | SegmentAttributes.readWrite
+    return code.base == 0 && code.limit == 0xffff_ffff && code.attributes & needed == needed
+  }
+
+  /// Whether a data segment refuses nothing.
+  private func isOpen(_ state: SegmentState) -> Bool {
+    let needed = SegmentAttributes.present | SegmentAttributes.readWrite
+    let unwanted = SegmentAttributes.code | SegmentAttributes.conformingExpandDown
+    return state.limit == 0xffff_ffff && state.attributes & (needed | unwanted) == needed
   }
 }

@@ -11,11 +11,16 @@ enum HandlerSelection {
     return handlers?(op, shape, mode)
   }
 
-  /// FS and GS have bases only in 64-bit mode; elsewhere their limits must be checked, and CS's type.
+  /// Outside 64-bit mode CS is not writable, and FS and GS may have limits.
   private static func addressesFlatly(_ op: Operation, _ mode: CodeMode) -> Bool {
-    mode.contains(.code64)
-      || (mode.contains(.flat) && op.segment == Operation.absent
-        && op.segmentRegister != SegmentRegister.cs.rawValue)
+    if mode.contains(.code64) { return true }
+    guard mode.contains(.flat) else { return false }
+    switch SegmentRegister(rawValue: Int(op.segmentRegister)) {
+    case .cs: return false
+    case .fs: return mode.contains(.openFS)
+    case .gs: return mode.contains(.openGS)
+    default: return true
+    }
   }
 
   private typealias Choice = @Sendable (Operation, OperandShape, CodeMode) -> OperationHandler?
@@ -67,8 +72,8 @@ enum HandlerSelection {
     add(ZYDIS_MNEMONIC_CQO) { _, _, _ in MoveHandlers.cqo }
     for mnemonic in ConditionCode.moves {
       add(mnemonic) { op, shape, _ in
-        guard shape == .registerRegister, op.size >= 4 else { return nil }
-        return op.size == 8 ? MoveHandlers.moveIf64 : MoveHandlers.moveIf32
+        guard op.size >= 4 else { return nil }
+        return MoveHandlers.moveIf[(shape.hasMemory ? 2 : 0) + (op.size == 8 ? 1 : 0)]
       }
     }
     for mnemonic in ConditionCode.sets {
@@ -82,15 +87,19 @@ enum HandlerSelection {
       add(mnemonic) { op, shape, _ in handlers[(shape.hasMemory ? 4 : 0) + sizeIndex(op)] }
     }
     add(ZYDIS_MNEMONIC_IMUL, multiplication)
-    let shifts: [(ZydisMnemonic, [OperationHandler])] = [
-      (ZYDIS_MNEMONIC_SHL, ShiftHandlers.shl), (ZYDIS_MNEMONIC_SHR, ShiftHandlers.shr),
-      (ZYDIS_MNEMONIC_SAR, ShiftHandlers.sar), (ZYDIS_MNEMONIC_ROL, ShiftHandlers.rol),
-      (ZYDIS_MNEMONIC_ROR, ShiftHandlers.ror),
+    let shifts: [(ZydisMnemonic, [OperationHandler], [OperationHandler])] = [
+      (ZYDIS_MNEMONIC_SHL, ShiftHandlers.shl, ShiftHandlers.shlMemory),
+      (ZYDIS_MNEMONIC_SHR, ShiftHandlers.shr, ShiftHandlers.shrMemory),
+      (ZYDIS_MNEMONIC_SAR, ShiftHandlers.sar, ShiftHandlers.sarMemory),
+      (ZYDIS_MNEMONIC_ROL, ShiftHandlers.rol, []), (ZYDIS_MNEMONIC_ROR, ShiftHandlers.ror, []),
     ]
-    for (mnemonic, handlers) in shifts {
+    for (mnemonic, handlers, memoryHandlers) in shifts {
       add(mnemonic) { op, shape, _ in
-        guard !shape.hasMemory, op.size >= 4 else { return nil }
-        return handlers[(shape == .registerImmediate ? 0 : 2) + (op.size == 8 ? 1 : 0)]
+        guard op.size >= 4 else { return nil }
+        let isImmediate = shape == .registerImmediate || shape == .memoryImmediate
+        let place = (isImmediate ? 0 : 2) + (op.size == 8 ? 1 : 0)
+        if shape.hasMemory { return place < memoryHandlers.count ? memoryHandlers[place] : nil }
+        return handlers[place]
       }
     }
     addBranches(add)
@@ -99,53 +108,45 @@ enum HandlerSelection {
 
   private static func addBranches(_ add: (ZydisMnemonic, @escaping Choice) -> Void) {
     for (code, mnemonic) in ConditionCode.jumps.enumerated() {
-      add(mnemonic) { op, _, mode in isPlain64(op, mode) || isPlain32(op, mode) ? BranchHandlers.jumpIf[code] : nil }
+      add(mnemonic) { op, _, mode in codeWidth(op, mode) == nil ? nil : BranchHandlers.jumpIf[code] }
     }
-    // Near branches and the stack: 66 prefixes make `size` 2.
     add(ZYDIS_MNEMONIC_JMP) { op, shape, mode in
-      let is32 = isPlain32(op, mode)
-      guard is32 || isPlain64(op, mode) else { return nil }
+      guard let width = codeWidth(op, mode) else { return nil }
       if op.flags & OperationFlags.immediateFirst.rawValue != 0 { return BranchHandlers.jumpDirect }
-      if shape.hasMemory { return is32 ? BranchHandlers32.jumpMemory : BranchHandlers.jumpMemory }
-      return is32 ? BranchHandlers32.jumpRegister : BranchHandlers.jumpRegister
+      return shape.hasMemory ? BranchHandlers.jumpMemory[width] : BranchHandlers.jumpRegister[width]
     }
     add(ZYDIS_MNEMONIC_CALL) { op, shape, mode in
-      let is32 = hasPlainStack32(op, mode)
-      guard is32 || isPlain64(op, mode) else { return nil }
-      if op.flags & OperationFlags.immediateFirst.rawValue != 0 {
-        return is32 ? BranchHandlers32.callDirect : BranchHandlers.callDirect
-      }
-      if shape.hasMemory { return is32 ? BranchHandlers32.callMemory : BranchHandlers.callMemory }
-      return is32 ? BranchHandlers32.callRegister : BranchHandlers.callRegister
+      guard let width = stackWidth(op, mode) else { return nil }
+      if op.flags & OperationFlags.immediateFirst.rawValue != 0 { return BranchHandlers.callDirect[width] }
+      return shape.hasMemory ? BranchHandlers.callMemory[width] : BranchHandlers.callRegister[width]
     }
     add(ZYDIS_MNEMONIC_RET) { op, _, mode in
-      guard op.flags & OperationFlags.immediateFirst.rawValue == 0 else { return nil }
-      if hasPlainStack32(op, mode) { return BranchHandlers32.return }
-      return isPlain64(op, mode) ? BranchHandlers.return : nil
+      guard let width = stackWidth(op, mode) else { return nil }
+      return op.flags & OperationFlags.immediateFirst.rawValue == 0
+        ? BranchHandlers.return[width] : BranchHandlers.returnReleasing[width]
     }
     add(ZYDIS_MNEMONIC_PUSH) { op, shape, mode in
-      let is32 = hasPlainStack32(op, mode)
-      guard is32 || isPlain64(op, mode), !shape.hasMemory else { return nil }
-      if op.flags & OperationFlags.immediateFirst.rawValue != 0 {
-        return is32 ? BranchHandlers32.pushImmediate : BranchHandlers.pushImmediate
-      }
-      return is32 ? BranchHandlers32.pushRegister : BranchHandlers.pushRegister
+      guard let width = stackWidth(op, mode) else { return nil }
+      if op.flags & OperationFlags.immediateFirst.rawValue != 0 { return StackHandlers.pushImmediate[width] }
+      return shape.hasMemory ? StackHandlers.pushMemory[width] : StackHandlers.pushRegister[width]
     }
     add(ZYDIS_MNEMONIC_POP) { op, shape, mode in
       guard !shape.hasMemory else { return nil }
-      if hasPlainStack32(op, mode) { return BranchHandlers32.popRegister }
-      return isPlain64(op, mode) ? BranchHandlers.popRegister : nil
+      return stackWidth(op, mode).map { StackHandlers.popRegister[$0] }
     }
+    add(ZYDIS_MNEMONIC_LEAVE) { op, _, mode in stackWidth(op, mode).map { StackHandlers.leave[$0] } }
   }
 
-  private static func isPlain64(_ op: Operation, _ mode: CodeMode) -> Bool { mode.contains(.code64) && op.size == 8 }
-
-  private static func isPlain32(_ op: Operation, _ mode: CodeMode) -> Bool {
-    mode.contains([.code32, .flat]) && op.size == 4
+  /// Which of a pair of handlers does for a near branch: 0 for 32-bit flat code, 1 for 64-bit code. Nil for any other
+  /// code, and for a width by prefix.
+  private static func codeWidth(_ op: Operation, _ mode: CodeMode) -> Int? {
+    if mode.contains(.code64) { return op.size == 8 ? 1 : nil }
+    return mode.isSuperset(of: [.flat, .code32]) && op.size == 4 ? 0 : nil
   }
 
-  private static func hasPlainStack32(_ op: Operation, _ mode: CodeMode) -> Bool {
-    mode.contains(.stack32) && isPlain32(op, mode)
+  /// The same for what also uses the stack.
+  private static func stackWidth(_ op: Operation, _ mode: CodeMode) -> Int? {
+    mode.isDisjoint(with: [.code64, .stack32]) ? nil : codeWidth(op, mode)
   }
 
   private static let multiplication: Choice = { op, shape, _ in

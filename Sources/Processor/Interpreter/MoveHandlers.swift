@@ -213,13 +213,35 @@ enum MoveHandlers {
     return Chain.next(cpu, op, a, b, result, kind)
   }
 
-  static let moveIf32: OperationHandler = { cpu, op, a, b, result, kind in
-    return moveIf(Int32.self, cpu, op, a, b, result, kind)
+  /// Memory is read, and may fault, whether or not the condition holds.
+  @inline(__always)
+  private static func loadIf<T: Lane>(
+    _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    let found = Chain.readable(cpu, Chain.address(cpu, op), MemoryLayout<T>.size)
+    guard found.isHit else { return Chain.semantic(cpu, op, a, b, result, kind) }
+    let old = Chain.register(cpu, op.pointee.destination, as: T.self)
+    let value = found.host.loadUnaligned(as: T.self)
+    let holds = LazyFlags.condition(op.pointee.detail, a, b, result, kind)
+    Chain.setRegister(cpu, op.pointee.destination, holds ? value : old)
+    return Chain.next(cpu, op, a, b, result, kind)
   }
 
-  static let moveIf64: OperationHandler = { cpu, op, a, b, result, kind in
-    return moveIf(Int64.self, cpu, op, a, b, result, kind)
-  }
+  /// CMOVcc from a register with 32, 64 bits, then from memory.
+  static let moveIf: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return moveIf(Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return moveIf(Int64.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return loadIf(Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return loadIf(Int64.self, cpu, op, a, b, result, kind)
+    },
+  ]
 
   static let setIf: OperationHandler = { cpu, op, a, b, result, kind in
     let holds = LazyFlags.condition(op.pointee.detail, a, b, result, kind)

@@ -1,7 +1,7 @@
 import CHost
 import X86
 
-/// Chain handlers of shifts and rotates of 32- and 64-bit registers.
+/// Chain handlers of shifts and rotates with 32 and 64 bits: of registers, and shifts of memory by immediates.
 enum ShiftHandlers {
   /// A shift: all flags change unless the count is zero.
   @inline(__always)
@@ -146,6 +146,51 @@ enum ShiftHandlers {
     { cpu, op, a, b, result, kind in
       return rotate(
         Shifts.RotateRight.self, Int64.self, Chain.register(cpu, 8, as: UInt8.self), cpu, op, a, b, result, kind)
+    },
+  ]
+
+  // MARK: Memory
+
+  /// A count of zero is left to the semantic function.
+  @inline(__always)
+  private static func shiftMemory<O: ShiftOperation, T: Lane>(
+    _: O.Type, _: T.Type, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
+    let masked = Int(op.pointee.immediate & UInt64(T.bitWidth - 1))
+    let found = Chain.writable(cpu, Chain.address(cpu, op), MemoryLayout<T>.size)
+    guard found.isHit, masked != 0 else { return Chain.semantic(cpu, op, a, b, result, kind) }
+    let outcome = O.compute(found.host.loadUnaligned(as: T.self), masked, false)
+    found.host.storeBytes(of: outcome.value, as: T.self)
+    return Chain.next(
+      cpu, op, outcome.carry ? 1 : 0, outcome.overflow ? 1 : 0, Chain.extend(outcome.value), LazyFlags.separate)
+  }
+
+  // By an immediate in 32, 64 bits.
+
+  static let shlMemory: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return shiftMemory(Shifts.Left.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return shiftMemory(Shifts.Left.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+  ]
+
+  static let shrMemory: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return shiftMemory(Shifts.Right.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return shiftMemory(Shifts.Right.self, Int64.self, cpu, op, a, b, result, kind)
+    },
+  ]
+
+  static let sarMemory: [OperationHandler] = [
+    { cpu, op, a, b, result, kind in
+      return shiftMemory(Shifts.ArithmeticRight.self, Int32.self, cpu, op, a, b, result, kind)
+    },
+    { cpu, op, a, b, result, kind in
+      return shiftMemory(Shifts.ArithmeticRight.self, Int64.self, cpu, op, a, b, result, kind)
     },
   ]
 }
