@@ -83,11 +83,14 @@ public struct LinuxHeader: Equatable, Sendable {
     let sectors = try field(Offset.setupSectors, UInt8.self)
     // For backwards compatibility, zero stands for four.
     kernelOffset = (UInt64(sectors == 0 ? 4 : sectors) + 1) * 512
-    kernelSize = UInt64(try field(Offset.systemSize, UInt32.self)) * 16
-    guard kernelSize > 0 else { throw BootFailure(file.name, .malformed("it says that its kernel has no bytes")) }
-    guard file.contains(kernelOffset, count: kernelSize) else {
-      throw BootFailure(file.name, .truncated(needs: kernelOffset + kernelSize, has: file.size))
+    let paragraphs = UInt64(try field(Offset.systemSize, UInt32.self)) * 16
+    guard paragraphs > 0 else { throw BootFailure(file.name, .malformed("it says that its kernel has no bytes")) }
+    // The size is in paragraphs; memtest86+ does not fill its last one.
+    let missing = (kernelOffset + paragraphs).subtractingReportingOverflow(file.size)
+    guard missing.overflow || missing.partialValue < 16 else {
+      throw BootFailure(file.name, .truncated(needs: kernelOffset + paragraphs, has: file.size))
     }
+    kernelSize = missing.overflow ? paragraphs : paragraphs - missing.partialValue
 
     initSize = max(UInt64(try field(Offset.initSize, UInt32.self)), kernelSize)
     isRelocatable = try field(Offset.relocatable, UInt8.self) != 0
