@@ -17,6 +17,9 @@ enum Program {
   static let kernel = guest + "/vmlinuz"
   static let initialRAMDisk = guest + "/initrd.gz"
 
+  /// A file of another guest that Scripts/make-guest makes.
+  static func file(_ name: String, of guest: String) -> String { packageRoot + "/.guests/\(guest)/\(name)" }
+
   /// Names of the engines that the program offers, as its help lists them: "… (values: auto, interpret, …)".
   static let engines: [String] = {
     guard let help = try? run(["run", "--help"]).output, let option = help.range(of: "--engine"),
