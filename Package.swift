@@ -34,6 +34,8 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "Processor", dependencies: ["CHost", "CZydis", "Host", "Machine", "Memory", "X86"], swiftSettings: hot),
+    // Two engines on one guest, compared.
+    .target(name: "Lockstep", dependencies: ["CHost", "CZydis", "Machine", "Memory", "X86"], swiftSettings: strict),
     // The silicon oracle: a fenced process that runs instructions on the host's own processor, and its test.
     .target(
       name: "CSilicon", path: "Tests/CSilicon",
@@ -52,7 +54,7 @@ let package = Package(
     .executableTarget(
       name: "ringside",
       dependencies: [
-        "CHost", "Devices", "Firmware", "Host", "Machine", "Memory", "Processor", "X86",
+        "CHost", "Devices", "Firmware", "Host", "Lockstep", "Machine", "Memory", "Processor", "X86",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -78,6 +80,12 @@ let package = Package(
       name: "FirmwareTests", dependencies: ["CHost", "Firmware", "Memory", "TestSupport", "X86"], swiftSettings: strict),
     .testTarget(name: "HostTests", dependencies: ["CHost", "Host", "TestSupport"], swiftSettings: strict),
     .testTarget(
+      name: "LockstepTests",
+      dependencies: [
+        "CHost", "CZydis", "Lockstep", "Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: strict),
+    .testTarget(
       name: "MachineTests",
       dependencies: [
         "CHost", "Host", "Machine", "Memory", "TestSupport", "X86", .product(name: "Logging", package: "swift-log"),
@@ -93,7 +101,7 @@ let package = Package(
     .testTarget(
       name: "RingsideTests",
       dependencies: [
-        "CHost", "Devices", "Firmware", "Host", "Machine", "Memory", "TestSupport", "ringside",
+        "CHost", "Devices", "Firmware", "Host", "Machine", "Memory", "Processor", "TestSupport", "ringside",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],

@@ -18,14 +18,15 @@ final class GuestBench: @unchecked Sendable {
   /// Size of all that is the architecture's in a `CPUState`.
   static let stateSize = MemoryLayout<CPUState>.offset(of: \CPUState.engine)!
 
-  init(memory: GuestMemory, model: CPUModel, codeWatch: CodeWatch? = nil) {
+  init(memory: GuestMemory, scenario: Scenario, codeWatch: CodeWatch? = nil) {
     self.memory = memory
     let size = MemoryLayout<CPUState>.size + 2 * Self.margin
     block = .allocate(byteCount: size, alignment: 4096)
     memset(block, Int32(Self.canary), size)
     memset(block + Self.margin, 0, MemoryLayout<CPUState>.size)
     cpu = (block + Self.margin).bindMemory(to: CPUState.self, capacity: 1)
-    engine = Interpreter(memory: memory, model: model, codeWatch: codeWatch)
+    engine = SoftwareEngine(
+      memory: memory, model: scenario.model, codeWatch: codeWatch, translation: scenario.translation)
     cpu.pointee.powerUp(isBootstrap: true)
     memory.onProtectedWrite = { [unowned self] range in engine.invalidate(range) }
   }

@@ -18,7 +18,7 @@ final class GuestRun {
 
   init(_ scenario: Scenario) throws {
     self.scenario = scenario
-    bench = GuestBench(memory: try GuestMemory(size: Layout.memorySize), model: scenario.model)
+    bench = GuestBench(memory: try GuestMemory(size: Layout.memorySize), scenario: scenario)
     scenario.install(in: bench.memory, &bench.cpu.pointee)
     paging = Self.paging(bench.cpu.pointee)
     if let violation = Invariants.violation(bench.cpu.pointee) {

@@ -25,7 +25,8 @@ struct MachineRun {
     let codeWatch = CodeWatch(memory: machine.memory)
     for _ in 0..<2 {
       try machine.addCPU { [scenario] context in
-        Interpreter(memory: context.memory, model: scenario.model, codeWatch: codeWatch)
+        SoftwareEngine(
+          memory: context.memory, model: scenario.model, codeWatch: codeWatch, translation: scenario.translation)
       }
     }
     machine.reload = { [scenario, unowned(unsafe) machine] in

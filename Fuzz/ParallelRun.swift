@@ -16,7 +16,7 @@ struct ParallelRun {
   func run() throws -> Int {
     let memory = try GuestMemory(size: Layout.memorySize)
     let codeWatch = CodeWatch(memory: memory)
-    let benches = (0..<2).map { _ in GuestBench(memory: memory, model: scenario.model, codeWatch: codeWatch) }
+    let benches = (0..<2).map { _ in GuestBench(memory: memory, scenario: scenario, codeWatch: codeWatch) }
     for (number, bench) in benches.enumerated() {
       // The second processor's tables and code take the first one's place, which then runs the same code elsewhere.
       scenario.install(in: memory, &bench.cpu.pointee)

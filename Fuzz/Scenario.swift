@@ -31,6 +31,8 @@ struct Scenario: Sendable {
   /// Its page tables are anything, or it sees them: what it does depends on when translations are forgotten.
   let isChaotic: Bool
   let disturbances: [Disturbance]
+  /// Every second guest's code is translated.
+  var translation: TranslationOptions? { seed % 2 == 0 ? .eager : nil }
   private let random: SeededRandom
 
   /// Instructions and exceptions that the guest may have.

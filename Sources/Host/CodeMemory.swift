@@ -1,7 +1,7 @@
 import CHost
 import Glibc
 
-/// Memory for generated code: one memory file mapped twice, so that no address is ever both writable and executable.
+/// Memory for generated code: one piece of memory mapped twice, so that no address is ever both writable and executable.
 ///
 /// Code is written through `writable` and runs through `executable`, at the same offsets. x86 keeps instruction fetch
 /// coherent with stores to the same physical memory; code that another thread may be running is to be changed with
@@ -13,32 +13,45 @@ public final class CodeMemory: @unchecked Sendable {
   public let writable: UnsafeMutableRawPointer
   /// The alias for running: never writable.
   public let executable: UnsafeRawPointer
+  /// Data next to the code, which can address it relative to RIP: never executable. Zeros at first.
+  public let data: UnsafeMutableRawPointer
+  private let dataSize: Int
 
-  /// `size` is rounded up to whole pages. Pages are taken from the host when they are first touched.
-  public init(size: Int) throws(HostFailure) {
-    precondition(size > 0 && size <= 1 << 31, "code memory is reached with 32-bit displacements")
+  /// Sizes are rounded up to whole pages. Pages are taken from the host when they are first touched.
+  public init(size: Int, dataSize: Int = 0) throws(HostFailure) {
+    precondition(
+      size > 0 && dataSize >= 0 && size + dataSize < 1 << 31, "code memory is reached with 32-bit displacements")
+    let dataLength = (dataSize + hostPageSize - 1) & ~(hostPageSize - 1)
     let length = (size + hostPageSize - 1) & ~(hostPageSize - 1)
     let action = "map \(length >> 10) KiB of memory for generated code"
-    let file = hostMemoryFile("ringside-code")
-    guard file >= 0 else { throw HostFailure(action) }
-    defer { close(file) }
-    guard ftruncate(file, length) == 0 else { throw HostFailure(action) }
-    guard let data = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), data != MAP_FAILED else {
-      throw HostFailure(action)
-    }
-    guard let code = mmap(nil, length, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0), code != MAP_FAILED else {
+    // Memory without a name: perf looks for the names of code in `PerfMap`'s file only there.
+    let alias = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    guard let alias, alias != MAP_FAILED else { throw HostFailure(action) }
+    // Data and code are one piece of address space.
+    let whole = mmap(
+      nil, dataLength + length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    guard let whole, whole != MAP_FAILED else {
       let failure = HostFailure(action)
-      munmap(data, length)
+      munmap(alias, length)
+      throw failure
+    }
+    let code = whole + dataLength
+    guard hostMapAgain(alias, length, code) == 0, mprotect(code, length, PROT_READ | PROT_EXEC) == 0 else {
+      let failure = HostFailure(action)
+      munmap(alias, length)
+      munmap(whole, dataLength + length)
       throw failure
     }
     self.size = length
-    writable = data
+    self.dataSize = dataLength
+    writable = alias
     executable = UnsafeRawPointer(code)
+    self.data = whole
   }
 
   deinit {
     munmap(writable, size)
-    munmap(UnsafeMutableRawPointer(mutating: executable), size)
+    munmap(data, dataSize + size)
   }
 
   /// Where the code at `address` of the writable alias runs.

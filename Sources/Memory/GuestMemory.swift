@@ -62,6 +62,9 @@ public final class GuestMemory: @unchecked Sendable {
   /// Called with a guest-physical range when a page that holds code, or is watched, was written by somebody other than
   /// the engine (a device's DMA, a debugger). Set by the virtual machine before anything runs.
   public var onProtectedWrite: (@Sendable (Range<UInt64>) -> Void)?
+  /// Called with each guest-physical range that somebody other than an engine has written, on the writer's thread. For
+  /// whoever keeps a copy; set before anything runs.
+  public var onOutsideWrite: (@Sendable (Range<UInt64>) -> Void)?
 
   /// Memory that is all zeros. `readOnly` is where a ROM lies; whoever has its contents puts them there with `install`.
   public init(size: UInt64, readOnly: Range<UInt64> = 0..<0) throws(Failure) {
@@ -222,7 +225,9 @@ public final class GuestMemory: @unchecked Sendable {
         isProtected || attributes[page] & (PageAttributes.holdsCode.rawValue | PageAttributes.watched.rawValue) != 0
       dirty[page] = 1
     }
-    if isProtected { onProtectedWrite?(address.rawValue..<(address.rawValue + count)) }
+    let range = address.rawValue..<(address.rawValue + count)
+    onOutsideWrite?(range)
+    if isProtected { onProtectedWrite?(range) }
   }
 
   /// Copies out a value of a trivial type, or nil where not all of it is readable.

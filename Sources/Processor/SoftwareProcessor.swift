@@ -42,6 +42,8 @@ final class SoftwareProcessor {
 
   let decoder: InstructionDecoder
   let native: NativeUnit
+  /// Makes host code of blocks that run often; nil: all of them are interpreted.
+  let translator: Translator?
   /// Bytes of an instruction that lies on two pages.
   let crossing: UnsafeMutablePointer<UInt8>
   /// What code fetches from where nothing answers: a page of ones.
@@ -53,13 +55,15 @@ final class SoftwareProcessor {
   /// This processor's part in keeping blocks true to memory.
   let codeWatch: CodeWatch.Member
 
-  init(cpu: CPU, memory: GuestMemory, model: CPUModel, codeWatch: CodeWatch.Member) {
+  init(cpu: CPU, memory: GuestMemory, model: CPUModel, codeWatch: CodeWatch.Member, translator: Translator? = nil) {
     self.codeWatch = codeWatch
+    self.translator = translator
     self.cpu = cpu
     self.memory = memory
     self.model = model
     decoder = InstructionDecoder(model)
     translations = TranslationCache()
+    translations.onLoss = { cpu.pointee.engine.translationEpoch &+= 1 }
     blocks = BlockStore(memory: memory)
     native = NativeUnit()
     crossing = .allocate(capacity: 16)
@@ -70,10 +74,16 @@ final class SoftwareProcessor {
       protectTranslations(of: page)
     }
     blocks.onRelease = { [codeWatch] page in codeWatch.release(page: page) }
-    blocks.onEmpty = { [translations, native] in
+    blocks.onEmpty = { [translations, native, translator] in
       translations.dropAllBlocks()
       native.removeAll()
+      translator?.removeAll()
     }
+    guard let translator else { return }
+    translator.frame.pointee.cpu = cpu
+    translator.frame.pointee.attention = cpu.pointee.engine.attention
+    blocks.untranslatedEntry = translator.untranslatedEntry
+    blocks.onKill = { [translator] block in translator.unlink(block) }
   }
 
   deinit {

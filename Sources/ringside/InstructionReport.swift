@@ -53,6 +53,10 @@ enum InstructionReport {
       call. In virtual-8086 mode with CR4.VME, 16-bit popf and pushf act on VIF below IOPL 3 instead, and the task's
       redirection map decides on int n.
 
+      'translate' puts code of its own in place of the kernel's most frequent privileged and time-telling instructions
+      too, on the virtual processor's state and with the interpreter's function where more than that is to be done: cli,
+      sti, 64-bit swapgs, syscall and sysret at CPL 3 and 0, rdtsc, rdtscp.
+
       """
   }
 

@@ -155,7 +155,9 @@ extension GuestTests {
         guest.emit16(0x37b)
         guest.place(past)
         guest.lidt(pointer)
-        for (port, values) in [(0x20, [0x11]), (0x21, [0x20, 4, 1, 0xfb]), (0xa0, [0x11]), (0xa1, [0x28, 2, 1, 0xdf])]
+        for (port, values) in [
+          (0x20, [0x11]), (0x21, [0x20, 4, 1, 0xfb]), (0xa0, [0x11]), (0xa1, [0x28, 2, 1, 0xdf]),
+        ]
           as [(UInt32, [UInt8])]
         {
           for value in values { guest.out(port: port, value) }

@@ -17,7 +17,7 @@ extension GuestTests {
       #expect(run.ending == .status(0), "\(run)")
       for option in [
         "--engine", "--kernel", "--initrd", "--append", "--memory", "--serial", "--no-reboot", "--debug-exit",
-        "--stats", "--log", "Ctrl-a x",
+        "--stats", "--log", "--code-cache", "--perf-map", "--dump-code", "Ctrl-a x",
       ] {
         #expect(run.output.contains(option), "\(option)")
       }
@@ -26,7 +26,9 @@ extension GuestTests {
     @Test func doctorGivesAVerdictForEachEngine() throws {
       let run = try Program.run(["doctor"])
       #expect(run.ending == .status(0), "\(run)")
-      for word in ["Processor", "Memory", "/dev/kvm", "interpret"] { #expect(run.output.contains(word), "\(run)") }
+      for word in ["Processor", "Memory", "/dev/kvm", "interpret", "translate"] {
+        #expect(run.output.contains(word), "\(run)")
+      }
     }
 
     @Test(
@@ -37,7 +39,16 @@ extension GuestTests {
         (["--memory", "99999999999999999999G"], "'99999999999999999999G'"), (["--memory", ""], "--memory"),
         (["--memory", "-5"], "--memory"), (["--memory", "512Q"], "'512Q'"), (["--cpus", "0"], "--cpus"),
         (["--cpus", "1000000"], "--cpus"), (["--engine", "magic"], "'magic'"),
-        (["--serial", "tty"], "'file:PATH'"), (["--debug-exit", "0xffff"], "0xfffc at most"),
+        (["--lockstep", "interpret,magic"], "'interpret,magic'"),
+        (["--lockstep", "interpret,interpret", "--cpus", "2"], "--cpus 1"),
+        (["--lockstep-window", "3"], "without --lockstep"), (["--serial", "tty"], "'file:PATH'"),
+        (["--code-cache", "1023K"], "--code-cache: 1047552 bytes is too little: give at least 1M"),
+        (["--code-cache", "2G"], "--code-cache: 2G is too much: give at most 1G"), (["--code-cache", "big"], "'big'"),
+        (["--code-cache", "2M", "--engine", "interpret"], "--code-cache: nothing is translated"),
+        (["--perf-map", "--engine", "interpret"], "--perf-map: nothing is translated"),
+        (["--dump-code", "1000", "--engine", "interpret"], "--dump-code: nothing is translated"),
+        (["--dump-code", "main"], "'main'"),
+        (["--debug-exit", "0xffff"], "0xfffc at most"),
         (["--debug-exit", "x"], "'x'"), (["--log", "loud"], "warning"), (["--frobnicate"], "--frobnicate"),
         (["kernel"], "'kernel'"), (["--kernel"], "Missing value"),
       ])

@@ -26,7 +26,13 @@ import Testing
       if piece.isEmpty { break }
       text += piece
     }
-    let lines = String(decoding: text, as: UTF8.self).split(separator: "\n").filter { $0.contains("ringside-code") }
+    let places = [UnsafeRawPointer(memory.writable), memory.executable].map {
+      String(UInt(bitPattern: $0), radix: 16) + "-"
+    }
+    let lines = String(decoding: text, as: UTF8.self).split(separator: "\n").filter { line in
+      places.contains { line.hasPrefix($0) }
+    }
+    #expect(lines.count == 2)
     #expect(lines.contains { $0.contains(" rw-s ") })
     #expect(lines.contains { $0.contains(" r-xs ") })
     #expect(!lines.contains { $0.contains("wx") })

@@ -1,3 +1,4 @@
+import Synchronization
 import Testing
 import X86
 
@@ -57,5 +58,15 @@ import X86
     ] as [Range<UInt64>])
   func readOnlyMemoryHasItsPlace(range: Range<UInt64>) {
     #expect(throws: GuestMemory.Failure.self) { try GuestMemory(size: 1 << 20, readOnly: range) }
+  }
+
+  @Test func writesFromOutsideAreReported() throws {
+    let memory = try GuestMemory(size: 1 << 20)
+    let ranges = Mutex<[Range<UInt64>]>([])
+    memory.onOutsideWrite = { range in ranges.withLock { $0.append(range) } }
+    #expect(memory.store(1 as UInt32, at: GuestPhysicalAddress(0x1ffe)))
+    #expect(memory.fill(GuestPhysicalAddress(0x5000), count: 3, with: 1))
+    #expect(!memory.store(1 as UInt32, at: GuestPhysicalAddress(1 << 20)))
+    #expect(ranges.withLock { $0 } == [0x1ffe..<0x2002, 0x5000..<0x5003])
   }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Firmware
+import Processor
 import Testing
 
 @testable import ringside
@@ -90,6 +91,77 @@ import Testing
     #expect(EngineSelection(argument: "auto")?.chosen == .best)
     for kind in EngineKind.allCases { #expect(EngineSelection(argument: kind.rawValue)?.chosen == kind) }
     #expect(EngineSelection(argument: "magic") == nil)
+  }
+
+  @Test func lockstep() throws {
+    #expect(LockstepSelection(argument: "interpret,translate")?.second == .translate)
+    for first in EngineKind.allCases {
+      for second in EngineKind.allCases {
+        let selection = LockstepSelection(argument: "\(first.rawValue),\(second.rawValue)")
+        #expect(selection?.first == first && selection?.second == second)
+      }
+    }
+    for text in ["", "interpret", "interpret,", ",translate", "interpret,magic", "interpret,translate,interpret"] {
+      #expect(LockstepSelection(argument: text) == nil, "\(text)")
+    }
+    for line in [
+      ["--lockstep-window", "4"], ["--lockstep", "interpret,interpret", "--cpus", "2"],
+      ["--lockstep", "interpret,interpret", "--engine", "interpret"],
+      ["--lockstep", "interpret,interpret", "--lockstep-window", "0"],
+    ] {
+      #expect(throws: (any Error).self, "\(line)") { try Ringside.parseAsRoot(["run"] + line) }
+    }
+    let line = ["run", "--lockstep", "interpret,translate", "--lockstep-window", "7"]
+    let command = try #require(try Ringside.parseAsRoot(line) as? RunCommand)
+    #expect(command.engineChoice == .lockstep(try #require(command.lockstep), window: 7))
+    let plain = try #require(try Ringside.parseAsRoot(["run"]) as? RunCommand)
+    #expect(plain.engineChoice == .single(.best))
+  }
+
+  @Test func codeCacheSizes() throws {
+    for text in ["1M", "64M", "1G", "1024M", "1500K"] {
+      let size = try #require(CodeCacheSize(argument: text))
+      #expect(size.problem == nil, "\(text)")
+    }
+    #expect(CodeCacheSize(argument: "2M")?.bytes == 2 << 20)
+    #expect(CodeCacheSize.standard.bytes == 64 << 20)
+    #expect(CodeCacheSize(argument: "1023K")?.problem?.contains("at least 1M") == true)
+    #expect(CodeCacheSize(argument: "0")?.problem?.contains("at least 1M") == true)
+    #expect(CodeCacheSize(argument: "1025M")?.problem?.contains("at most 1G") == true)
+    for text in ["", "M", "-1M", "much"] { #expect(CodeCacheSize(argument: text) == nil, "\(text)") }
+  }
+
+  @Test func linearAddresses() {
+    #expect(LinearAddress(argument: "0xffffffff81000000")?.value == 0xffff_ffff_8100_0000)
+    #expect(LinearAddress(argument: "0XABC")?.value == 0xabc)
+    #expect(LinearAddress(argument: "10")?.value == 0x10)
+    for text in ["", "0x", "+1", "-1", "0x+1", "main", "1_0", "1ffffffffffffffff"] {
+      #expect(LinearAddress(argument: text) == nil, "\(text)")
+    }
+  }
+
+  @Test func onlyATranslatorHasOptionsForTranslations() throws {
+    let options = [["--code-cache", "2M"], ["--perf-map"], ["--dump-code", "1000"]]
+    for option in options {
+      for engine in [["--engine", "interpret"], ["--lockstep", "interpret,interpret"]] {
+        #expect(throws: (any Error).self, "\(engine) \(option)") { try Ringside.parseAsRoot(["run"] + engine + option) }
+      }
+      for engine in [[], ["--engine", "auto"], ["--engine", "translate"], ["--lockstep", "interpret,translate"]] {
+        _ = try Ringside.parseAsRoot(["run"] + engine + option)
+      }
+    }
+  }
+
+  @Test func translationsAreReported() {
+    let statistics = TranslationStatistics(
+      blockCount: 12, codeSize: 3 << 20, emptyingCount: 4, instructionCount: 99_950)
+    #expect(
+      TranslationReport(statistics: statistics, instructionCount: 100_000).text
+        == "translated 12 blocks, at most 3M of code at a time, emptied 4 times; 50 instructions (0.05%) ran interpreted\n"
+    )
+    #expect(
+      TranslationReport(statistics: TranslationStatistics(), instructionCount: 0).text.contains(
+        "0 instructions (0.00%)"))
   }
 
   @Test func commandLineIsTakenApart() throws {

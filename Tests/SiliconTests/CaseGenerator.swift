@@ -96,7 +96,7 @@ struct CaseGenerator {
     // Far-away places only without a base: this processor does not add it to what is not canonical.
     let target = segment == 0 && random.oneIn(40) ? random.operand() : linearTarget(size)
     let wanted = target &- segment
-    let place = decoder.place(of: operand)
+    let place = decoder.place(of: operand, in: decoder.instruction)
     let base = generalRegister(place.base)
     let index = generalRegister(memory.index)
     let displacement = UInt64(bitPattern: place.displacement)
@@ -269,7 +269,7 @@ struct CaseGenerator {
 
   private func effectiveAddress(_ operand: UnsafeMutablePointer<ZydisDecodedOperand>, _ state: CaseState) -> UInt64 {
     let memory = operand.pointee.mem
-    let place = decoder.place(of: operand)
+    let place = decoder.place(of: operand, in: decoder.instruction)
     var address = UInt64(bitPattern: place.displacement)
     if let base = generalRegister(place.base) { address = address &+ state.gpr(base) }
     if let index = generalRegister(memory.index) {

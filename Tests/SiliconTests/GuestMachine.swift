@@ -12,7 +12,7 @@ import X86
 final class GuestMachine {
   private let memory: GuestMemory
   private let cpu: UnsafeMutablePointer<CPUState>
-  private let engine: Interpreter
+  private let engine: SoftwareEngine
 
   /// Guest-physical addresses. The kernel sees all of them from `kernelBase` on.
   private enum Place {
@@ -35,13 +35,13 @@ final class GuestMachine {
   private static let kernelBase: UInt64 = 0xffff_8000_0000_0000
   private static let kernelCode: UInt16 = 8
 
-  init(model: CPUModel) throws {
+  init(model: CPUModel, translation: TranslationOptions? = nil) throws {
     memory = try GuestMemory(size: 2 << 20)
     let size = MemoryLayout<CPUState>.size
     let raw = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
     raw.initializeMemory(as: UInt8.self, repeating: 0, count: size)
     cpu = raw.bindMemory(to: CPUState.self, capacity: 1)
-    engine = Interpreter(memory: memory, model: model)
+    engine = SoftwareEngine(memory: memory, model: model, translation: translation)
     mapPages()
     makeKernel()
     setControl()

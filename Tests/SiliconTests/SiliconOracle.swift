@@ -2,6 +2,7 @@ import CHost
 import CSilicon
 import CZydis
 import Glibc
+import Processor
 import X86
 
 @testable import Processor
@@ -38,11 +39,11 @@ final class SiliconOracle {
 
   var isAvailable: Bool { process.runs(mode) }
 
-  init(mode: SiliconMode, model: CPUModel, seed: UInt64) throws {
+  init(mode: SiliconMode, model: CPUModel, translation: TranslationOptions? = nil, seed: UInt64) throws {
     self.mode = mode
     self.seed = seed
     process = try SiliconProcess()
-    guest = try GuestMachine(model: model)
+    guest = try GuestMachine(model: model, translation: translation)
     let claimed = ClaimedInstructions(model: model)
     generator = CaseGenerator(seed: seed, claimed: claimed)
     forms = FormCatalogue(mode: mode) { decoder, bytes in claimed.contains(decoder, bytes) }.forms

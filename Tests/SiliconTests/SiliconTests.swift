@@ -24,6 +24,18 @@ import Testing
     #expect(oracle.failures.isEmpty || !Self.isReference)
   }
 
+  /// The same of translated code, of which there is none in 16-bit code.
+  @Test(arguments: [SiliconMode.long, .protected])
+  func translatedFormsDoWhatTheSiliconDoes(_ mode: SiliconMode) throws {
+    let oracle = try SiliconOracle(
+      mode: mode, model: CPUModel(vendor: .amd, level: .v3), translation: .eager,
+      seed: Self.setting("SILICON_SEED") ?? 1)
+    guard oracle.isAvailable else { return print("silicon: this host has no \(mode.name) code for programs") }
+    try oracle.run(casesPerForm: Int(Self.setting("SILICON_CASES") ?? 100))
+    print(oracle.summary)
+    #expect(oracle.failures.isEmpty || !Self.isReference)
+  }
+
   private static var isReference: Bool {
     let leaf = hostCPUID(0, 0)
     // "AuthenticAMD"

@@ -5,3 +5,4 @@
 #include "HostSystem.h"
 #include "KVMInterface.h"
 #include "NativeUnit.h"
+#include "Translation.h"

@@ -97,6 +97,11 @@ typedef struct EngineArea {
   uint32_t x87Residence;
   /// Memory operand buffer of native code; aligned to 64 bytes.
   uint8_t scratch[128];
+  /// Changes when entries of the TLB are taken away: whoever has copies of some must forget them.
+  uint64_t translationEpoch;
+  /// RIP of the instruction that `CPUState.interruptShadow` covers. The shadow is over as soon as RIP is another: code runs
+  /// on without looking, and whoever wants to interrupt asks `SoftwareProcessor.shadow`.
+  uint64_t shadowAddress;
 } EngineArea;
 
 typedef struct CPUState {

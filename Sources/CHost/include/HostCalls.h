@@ -5,7 +5,12 @@
 /// An anonymous memory file, closed on exec. Calls memfd_create(2).
 int hostMemoryFile(const char *_Nonnull name);
 
+#include <stddef.h>
 #include <stdint.h>
+
+/// Maps the memory of a shared mapping a second time, at `place`, in the place of what is there. -1: it failed. Calls
+/// mremap(2).
+int hostMapAgain(void *_Nonnull existing, size_t length, void *_Nonnull place);
 
 /// A locked compare-and-exchange of 1, 2, 4 or 8 bytes at any alignment. Returns what was there.
 static inline uint64_t hostCompareExchange(void *_Nonnull address, uint64_t expected, uint64_t desired, int size) {

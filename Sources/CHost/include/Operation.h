@@ -96,6 +96,8 @@ typedef struct CodeBlock {
   uint32_t byteCount;
   uint32_t operationCount;
   uint32_t isDead;
+  /// Where translated code enters this block: at its translation, or at what leads to the chain.
+  const void *_Nullable entry;
   /// Next block that starts on the same page; next that reaches into the same second page.
   struct CodeBlock *_Nullable nextOnPage;
   struct CodeBlock *_Nullable nextOnSecondPage;

@@ -147,7 +147,7 @@ extension SoftwareProcessor {
     translations.select(root: addressSpaceRoot, flushes: true)
     events = EventState()
     // A shadow that came with the state covers the instruction that it came with.
-    events.shadowAddress = cpu.pointee.rip
+    cpu.pointee.engine.shadowAddress = cpu.pointee.rip
     replay.clear()
     modeChanged()
   }

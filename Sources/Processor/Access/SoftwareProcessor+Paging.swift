@@ -13,6 +13,8 @@ extension SoftwareProcessor {
     var isExecuteDisabled: Bool
     var isDirty: Bool
     var protectionKey: UInt32
+    /// Survives changes of CR3.
+    var isGlobal = false
   }
 
   /// What a walk is for.
@@ -44,6 +46,7 @@ extension SoftwareProcessor {
     static let accessed: UInt64 = 0x20
     static let dirty: UInt64 = 0x40
     static let large: UInt64 = 0x80
+    static let global: UInt64 = 0x100
     static let executeDisable: UInt64 = 1 << 63
   }
 
@@ -56,7 +59,7 @@ extension SoftwareProcessor {
     let isUser = rights == .user || (rights == .current && cpu.pointee.cpl == 3)
     guard cpu.pointee.cr0 & CR0.pg != 0 else {
       let physical = GuestPhysicalAddress(address & 0xffff_ffff & addressLines)
-      fill(address, physical, access, isWritable: true, rights: rights)
+      fill(address, physical, access, isWritable: true, isGlobal: false, rights: rights)
       return physical
     }
     guard isCanonical(address) else { throw .generalProtection() }
@@ -71,7 +74,7 @@ extension SoftwareProcessor {
       let mayWrite =
         leaf.isDirty && (leaf.isWritable || (!isUser && cpu.pointee.cr0 & CR0.wp == 0))
         && !isKeyProtected(leaf, write: true, isUser: isUser)
-      fill(address, physical, access, isWritable: mayWrite, rights: rights)
+      fill(address, physical, access, isWritable: mayWrite, isGlobal: leaf.isGlobal, rights: rights)
     }
     return physical
   }
@@ -136,7 +139,8 @@ extension SoftwareProcessor {
   /// Puts a page into the TLB table of those rights (the current one; the supervisor's for implicit accesses): what the
   /// access found out, beside what is known of the page already. A page with a data breakpoint always takes the slow path.
   private func fill(
-    _ address: UInt64, _ physical: GuestPhysicalAddress, _ access: AccessKind, isWritable: Bool, rights: AccessRights
+    _ address: UInt64, _ physical: GuestPhysicalAddress, _ access: AccessKind, isWritable: Bool, isGlobal: Bool,
+    rights: AccessRights
   ) {
     guard rights != .user, let host = memory.hostPage(of: physical), let current = cpu.pointee.engine.tlb else {
       return
@@ -162,7 +166,7 @@ extension SoftwareProcessor {
       entry.readTag = page
       entry.writeTag = isWritable && isPlain ? page : noPage
     }
-    translations.fill(table + index, entry)
+    translations.fill(table + index, entry, isGlobal: isGlobal)
   }
 
   /// Where code is fetched from.
@@ -228,6 +232,7 @@ extension SoftwareProcessor {
         leaf.physical = (entry & 0x000f_ffff_ffff_f000 & ~offsetMask) | (address & offsetMask)
         leaf.protectionKey = UInt32(truncatingIfNeeded: entry >> 59 & 15)
         leaf.isDirty = entry & Entry.dirty != 0
+        leaf.isGlobal = entry & Entry.global != 0 && cpu.pointee.cr4 & CR4.pge != 0
         try checkRights(leaf, for: request)
         let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
         guard mark(location, &entry, wanted, size: 8) else {
@@ -273,6 +278,7 @@ extension SoftwareProcessor {
       leaf.physical = entry & 0xffff_f000 | address & 0xfff
     }
     leaf.isDirty = entry & Entry.dirty != 0
+    leaf.isGlobal = entry & Entry.global != 0 && cpu.pointee.cr4 & CR4.pge != 0
     try checkRights(leaf, for: request)
     let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
     guard mark(location, &entry, wanted, size: 4) else {

@@ -6,6 +6,9 @@ import CHost
 /// change of a pointer. Chain handlers index `EngineArea.tlb` directly; everything else is here. Entries are filled by
 /// `SoftwareProcessor.fill`, and a write tag is only ever present for a page whose writes nobody has asked to see.
 ///
+/// Global pages are in each address space's tables by themselves: they stay when CR3 changes, and a new address space begins
+/// with those of the last.
+///
 /// Each address space also has its cache from linear instruction address to block, which lives and dies with the
 /// translations that it rests on.
 final class TranslationCache {
@@ -15,7 +18,7 @@ final class TranslationCache {
   }
 
   static let pageCount = 1024
-  static let blockEntryCount = 4096
+  static let blockEntryCount = 16384
   static let spaceCount = 8
   private static let codePageCount = 1 << 15
 
@@ -27,8 +30,12 @@ final class TranslationCache {
     /// Tables of all contexts, one after another.
     let tables: UnsafeMutablePointer<TLBEntry>
     var usedEntries = UsedEntries()
+    /// One bit for each entry: its page is global.
+    let globalEntries: UnsafeMutablePointer<UInt64>
     let blocks: UnsafeMutablePointer<BlockCacheEntry>
     var usedBlocks = UsedEntries()
+    /// One bit for each entry of `blocks`: the code is on a global page.
+    let globalBlocks: UnsafeMutablePointer<UInt64>
     /// One bit for each of `codePageCount` classes of linear pages: set if `blocks` may hold a block on such a page.
     let codePages: UnsafeMutablePointer<UInt64>
     /// Whether anything was filled since the last flush.
@@ -42,6 +49,8 @@ final class TranslationCache {
   private var useCount: UInt64 = 0
   /// What is added to RIP for a linear address in the block caches of all spaces.
   private(set) var codeBase: UInt64 = 0
+  /// Called when entries are taken away, so that copies of them can be forgotten.
+  var onLoss: () -> Void = {}
 
   private static let tableLength = pageCount * Context.allCases.count
 
@@ -65,7 +74,12 @@ final class TranslationCache {
       blocks.initialize(repeating: BlockCacheEntry(tag: 1, block: nil), count: Self.blockEntryCount)
       let codePages = UnsafeMutablePointer<UInt64>.allocate(capacity: Self.codePageCount / 64)
       codePages.initialize(repeating: 0, count: Self.codePageCount / 64)
-      return Space(tables: tables, blocks: blocks, codePages: codePages)
+      let globalEntries = UnsafeMutablePointer<UInt64>.allocate(capacity: Self.tableLength / 64)
+      globalEntries.initialize(repeating: 0, count: Self.tableLength / 64)
+      let globalBlocks = UnsafeMutablePointer<UInt64>.allocate(capacity: Self.blockEntryCount / 64)
+      globalBlocks.initialize(repeating: 0, count: Self.blockEntryCount / 64)
+      return Space(
+        tables: tables, globalEntries: globalEntries, blocks: blocks, globalBlocks: globalBlocks, codePages: codePages)
     }
   }
 
@@ -74,6 +88,8 @@ final class TranslationCache {
     for space in spaces {
       space.tables.deallocate()
       space.usedEntries.deallocate()
+      space.globalEntries.deallocate()
+      space.globalBlocks.deallocate()
       space.usedBlocks.deallocate()
       space.blocks.deallocate()
       space.codePages.deallocate()
@@ -86,14 +102,18 @@ final class TranslationCache {
 
   var blocks: UnsafeMutablePointer<BlockCacheEntry> { spaces[current].blocks }
 
-  /// The entry that a linear address falls on.
-  @inline(__always) static func index(of address: UInt64) -> Int { Int(truncatingIfNeeded: (address &>> 12) & 1023) }
+  /// The entry that a linear address falls on. Pages that lie a multiple of the table's size apart fall on different ones.
+  @inline(__always) static func index(of address: UInt64) -> Int {
+    Int(truncatingIfNeeded: ((address ^ (address &>> 10)) &>> 12) & 1023)
+  }
 
   /// Puts an entry into one of the current space's tables.
   @inline(__always)
-  func fill(_ place: UnsafeMutablePointer<TLBEntry>, _ entry: TLBEntry) {
-    if place.pointee.host == 0 { spaces[current].usedEntries.append(place - spaces[current].tables) }
+  func fill(_ place: UnsafeMutablePointer<TLBEntry>, _ entry: TLBEntry, isGlobal: Bool) {
+    let index = place - spaces[current].tables
+    if place.pointee.host == 0 { spaces[current].usedEntries.append(index) }
     place.pointee = entry
+    Self.set(spaces[current].globalEntries, index, isGlobal)
     spaces[current].isEmpty = false
   }
 
@@ -106,36 +126,96 @@ final class TranslationCache {
       } else {
         var oldest = 0
         for index in 1..<spaces.count where spaces[index].lastUse < spaces[oldest].lastUse { oldest = index }
+        flush(space: oldest, keepingGlobal: false)
+        if oldest != current { copyGlobal(from: current, to: oldest) }
         current = oldest
-        flush(space: oldest)
         spaces[oldest].root = root
       }
     }
     spaces[current].lastUse = useCount
-    if flushes { flush(space: current) }
+    if flushes { flush(space: current, keepingGlobal: true) }
   }
 
   /// Forgets everything, of all address spaces.
-  func flushAll() {
-    for index in spaces.indices { flush(space: index) }
+  func flushAll(keepingGlobal: Bool = false) {
+    for index in spaces.indices { flush(space: index, keepingGlobal: keepingGlobal) }
   }
 
-  func flushCurrent() { flush(space: current) }
-
-  /// Forgets one PCID's translations (INVPCID type 1).
+  /// Forgets one PCID's translations, but not those of global pages (MOV to CR3, INVPCID type 1).
   func flush(pcid: UInt64) {
     for index in spaces.indices where spaces[index].root != ~0 && spaces[index].root & 0xfff == pcid {
-      flush(space: index)
+      flush(space: index, keepingGlobal: true)
     }
   }
 
-  private func flush(space index: Int) {
+  private func flush(space index: Int, keepingGlobal: Bool) {
     guard !spaces[index].isEmpty else { return }
-    let tables = spaces[index].tables
-    spaces[index].usedEntries.forEach(of: Self.tableLength) { Self.clear(tables, $0) }
-    spaces[index].usedEntries.removeAll()
-    dropBlocks(space: index)
-    spaces[index].isEmpty = true
+    onLoss()
+    let (tables, globalEntries) = (spaces[index].tables, spaces[index].globalEntries)
+    guard keepingGlobal else {
+      spaces[index].usedEntries.forEach(of: Self.tableLength) { Self.clear(tables, $0) }
+      spaces[index].usedEntries.removeAll()
+      globalEntries.update(repeating: 0, count: Self.tableLength / 64)
+      dropBlocks(space: index)
+      spaces[index].isEmpty = true
+      return
+    }
+    spaces[index].usedEntries.filter(of: Self.tableLength) { entry in
+      guard Self.isSet(globalEntries, entry), tables[entry].host != 0 else {
+        Self.clear(tables, entry)
+        return false
+      }
+      return true
+    }
+    let (blocks, globalBlocks) = (spaces[index].blocks, spaces[index].globalBlocks)
+    spaces[index].usedBlocks.filter(of: Self.blockEntryCount) { entry in
+      guard Self.isSet(globalBlocks, entry), blocks[entry].block != nil else {
+        blocks[entry] = BlockCacheEntry(tag: 1, block: nil)
+        return false
+      }
+      return true
+    }
+  }
+
+  /// Gives an empty address space what is global of another.
+  private func copyGlobal(from old: Int, to new: Int) {
+    let (source, target) = (spaces[old], spaces[new])
+    spaces[new].isEmpty = source.isEmpty
+    source.usedEntries.forEach(of: Self.tableLength) { entry in
+      guard Self.isSet(source.globalEntries, entry), source.tables[entry].host != 0, target.tables[entry].host == 0
+      else { return }
+      spaces[new].usedEntries.append(entry)
+      target.tables[entry] = source.tables[entry]
+      Self.set(target.globalEntries, entry, true)
+    }
+    source.usedBlocks.forEach(of: Self.blockEntryCount) { entry in
+      guard Self.isSet(source.globalBlocks, entry), source.blocks[entry].block != nil,
+        target.blocks[entry].block == nil
+      else { return }
+      spaces[new].usedBlocks.append(entry)
+      target.blocks[entry] = source.blocks[entry]
+      Self.set(target.globalBlocks, entry, true)
+    }
+    target.codePages.update(from: source.codePages, count: Self.codePageCount / 64)
+  }
+
+  @inline(__always)
+  private static func isSet(_ bits: UnsafeMutablePointer<UInt64>, _ index: Int) -> Bool {
+    bits[index >> 6] & 1 << UInt64(index & 63) != 0
+  }
+
+  @inline(__always)
+  private static func set(_ bits: UnsafeMutablePointer<UInt64>, _ index: Int, _ value: Bool) {
+    let bit = (1 as UInt64) << UInt64(index & 63)
+    bits[index >> 6] = value ? bits[index >> 6] | bit : bits[index >> 6] & ~bit
+  }
+
+  /// Whether code at `address`, which has just been fetched, is on a global page. `table` is the current one.
+  private func isGlobal(_ address: UInt64, _ table: UnsafeMutablePointer<TLBEntry>) -> Bool {
+    let entry = Self.index(of: address)
+    let index = table - spaces[current].tables + entry
+    guard index >= 0, index < Self.tableLength, table[entry].fetchTag == address & ~0xfff else { return false }
+    return Self.isSet(spaces[current].globalEntries, index)
   }
 
   /// Code now runs with another base.
@@ -145,11 +225,13 @@ final class TranslationCache {
   }
 
   /// Remembers the block at `rip` in the current space's cache, by the linear page where it starts.
-  func remember(_ block: UnsafeMutablePointer<CodeBlock>, rip: UInt64) {
+  func remember(_ block: UnsafeMutablePointer<CodeBlock>, rip: UInt64, table: UnsafeMutablePointer<TLBEntry>) {
     spaces[current].isEmpty = false
     let index = Chain.blockIndex(rip)
     if spaces[current].blocks[index].block == nil { spaces[current].usedBlocks.append(index) }
     spaces[current].blocks[index] = BlockCacheEntry(tag: rip, block: block)
+    Self.set(
+      spaces[current].globalBlocks, index, block.pointee.secondPage == ~0 && isGlobal(rip &+ codeBase, table))
     let bit = Self.codePageBit(rip &+ codeBase)
     spaces[current].codePages[bit >> 6] |= 1 << UInt64(bit & 63)
   }
@@ -180,6 +262,7 @@ final class TranslationCache {
   func flush(page address: UInt64) {
     let entry = Self.index(of: address)
     let page = address & ~0xfff
+    onLoss()
     for space in spaces where !space.isEmpty {
       for context in 0..<Context.allCases.count {
         Self.clear(space.tables, context * Self.pageCount + entry)
@@ -212,6 +295,7 @@ final class TranslationCache {
 
   /// Sends writes to one host page through the slow path from now on.
   func protect(hostPage: UInt64) {
+    onLoss()
     for space in spaces where !space.isEmpty {
       space.usedEntries.forEach(of: Self.tableLength) { index in
         let entry = space.tables + index

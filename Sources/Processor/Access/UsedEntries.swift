@@ -1,7 +1,7 @@
 /// Which entries of a table are in use, so that emptying a table of which little was used costs little: guests that change
 /// address spaces without PCID use a few dozen entries of thousands between two flushes. When many are, the list gives up.
 struct UsedEntries {
-  static let capacity = 512
+  static let capacity = 8192
 
   private let indices: UnsafeMutablePointer<UInt16>
   /// `capacity + 1`: more than fit.
@@ -29,6 +29,17 @@ struct UsedEntries {
       for index in 0..<all { body(index) }
     } else {
       for place in 0..<count { body(Int(indices[place])) }
+    }
+  }
+
+  /// Keeps the entries that `isKept`, which is asked for each that may be in use, says are in use still.
+  @inline(__always)
+  mutating func filter(of all: Int, _ isKept: (Int) -> Bool) {
+    let (old, isWhole) = (count, count > Self.capacity)
+    count = 0
+    for place in 0..<(isWhole ? all : old) {
+      let index = isWhole ? place : Int(indices[place])
+      if isKept(index) { append(index) }
     }
   }
 

@@ -14,6 +14,12 @@ final class BlockStore {
   var onProtect: (_ page: Int) -> Void = { _ in }
   /// Called when a RAM page holds no code any more.
   var onRelease: (_ page: Int) -> Void = { _ in }
+  /// Called when a block is dropped by itself.
+  var onKill: (UnsafeMutablePointer<CodeBlock>) -> Void = { _ in }
+  /// `CodeBlock.entry` of blocks without a translation.
+  var untranslatedEntry: UnsafeRawPointer?
+  /// How many blocks have been dropped by themselves.
+  private(set) var deathCount = 0
   /// Called when the store is emptied.
   var onEmpty: () -> Void = {}
 
@@ -103,7 +109,7 @@ final class BlockStore {
       to: CodeBlock(
         operations: nextOperations, physicalAddress: address, key: key, secondPage: secondPage ?? ~0,
         instructionCount: UInt32(instructionCount), byteCount: UInt32(byteCount), operationCount: UInt32(count),
-        isDead: 0, nextOnPage: nil, nextOnSecondPage: nil))
+        isDead: 0, entry: untranslatedEntry, nextOnPage: nil, nextOnSecondPage: nil))
     operationCount += count
     if let page = pageNumber(address) {
       block.pointee.nextOnPage = pages[page]
@@ -165,6 +171,8 @@ final class BlockStore {
 
   private func kill(_ block: UnsafeMutablePointer<CodeBlock>) {
     block.pointee.isDead = 1
+    deathCount += 1
+    onKill(block)
     for index in 0..<Int(block.pointee.operationCount) { block.pointee.operations[index].handler = Chain.stale }
   }
 

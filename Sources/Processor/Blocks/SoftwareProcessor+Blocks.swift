@@ -13,7 +13,7 @@ extension SoftwareProcessor {
   func currentBlock() -> UnsafeMutablePointer<CodeBlock>? {
     do throws(GuestFault) {
       let block = try fetchBlock()
-      translations.remember(block, rip: cpu.pointee.rip)
+      if let table = cpu.pointee.engine.tlb { translations.remember(block, rip: cpu.pointee.rip, table: table) }
       return block
     } catch {
       fault = error
@@ -36,7 +36,7 @@ extension SoftwareProcessor {
     return try build(start, physical, mode)
   }
 
-  private func codeAddress(_ rip: UInt64) -> UInt64 {
+  func codeAddress(_ rip: UInt64) -> UInt64 {
     isLongMode64 ? rip : (rip &+ cpu.pointee.segments.1.base) & 0xffff_ffff
   }
 
@@ -48,9 +48,14 @@ extension SoftwareProcessor {
     nativeSetMXCSR(XSaveArea.initialMXCSR)
     defer { nativeSetMXCSR(control) }
     let longest = mode.contains(.stepping) ? 1 : Self.longestBlock
-    blocks.makeRoom(for: longest + 1)
-    if native.isNearlyFull { blocks.removeAll() }
-    let operations = blocks.nextOperations
+    blocks.makeRoom(for: longest + 2)
+    if native.isNearlyFull || translator?.isNearlyFull == true { blocks.removeAll() }
+    // Where there is a translator, an operation that is no instruction comes first and counts entries.
+    let lead = translator != nil && !mode.contains(.stepping) ? 1 : 0
+    if let translator, lead > 0 {
+      blocks.nextOperations.initialize(to: warmUpOperation(count: translator.options.threshold))
+    }
+    let operations = blocks.nextOperations + lead
     let bytes = (memory.hostPage(of: physical) ?? floatingBus) + Int(physical.rawValue & 0xfff)
     let available = 4096 - Int(physical.rawValue & 0xfff)
     var offset = 0
@@ -95,7 +100,15 @@ extension SoftwareProcessor {
     }
     return blocks.add(
       address: physical.rawValue, key: mode.rawValue, instructionCount: count, byteCount: byteCount,
-      operationCount: count + 1, secondPage: secondPage)
+      operationCount: lead + count + 1, secondPage: secondPage)
+  }
+
+  private func warmUpOperation(count: Int) -> Operation {
+    var op = decoder.placeholder(PseudoInstructions.invalidOpcode, offset: 0, number: 0)
+    op.handler = TranslationHandlers.warmUp
+    op.immediate = UInt64(count)
+    op.length = 0
+    return op
   }
 
   /// Decodes an instruction whose first bytes end a page.

@@ -5,6 +5,8 @@ import CZydis
 /// Robin and Irvine, 2000).
 ///
 /// An engine that interprets carries each of them out on the virtual processor's own state, which is the whole remedy.
+/// The translator never lets one run as it is: it leaves to the interpreter, or puts code in its place (`translation`)
+/// that reads the virtual processor's state.
 /// The outcomes stated here are the manual's, and the tests run every instruction against them.
 public struct SensitiveInstruction: Sendable {
   public enum Outcome: String, Sendable {
@@ -35,6 +37,16 @@ public struct SensitiveInstruction: Sendable {
       return mnemonics.contains(String(cString: text))
     }
     return row?.file.description ?? ""
+  }
+
+  /// What the translator makes of it by itself, and in which forms; nil: it has no translation of its own, and the
+  /// interpreter's function carries it out. As `BlockTranslation` has it.
+  public var translation: String? {
+    switch name {
+    case "pushf": "64-bit pushfq: an image of the virtual processor's RFLAGS"
+    case "mov sreg": "mov r, sreg: the virtual processor's selector"
+    default: nil
+    }
   }
 
   private init(

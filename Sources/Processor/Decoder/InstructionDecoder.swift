@@ -241,7 +241,7 @@ final class InstructionDecoder {
   /// Base register and displacement of a memory operand. SIB's base 5 under mod 0 means a displacement and no base,
   /// whatever REX.B says; Zydis 4.0 sees R13D there when addresses have 32 bits.
   func place(
-    of operand: UnsafePointer<ZydisDecodedOperand>
+    of operand: UnsafePointer<ZydisDecodedOperand>, in instruction: UnsafePointer<ZydisDecodedInstruction>
   ) -> (base: ZydisRegister, displacement: Int64) {
     let raw = instruction.pointee.raw
     let hasNoBase = raw.sib.offset != 0 && raw.sib.base == 5 && raw.modrm.mod == 0
@@ -252,7 +252,7 @@ final class InstructionDecoder {
   private func setMemory(_ op: inout Operation, _ operand: UnsafePointer<ZydisDecodedOperand>, _ index: Int) {
     op.flags |= (index == 0 ? OperationFlags.memoryFirst : OperationFlags.memorySource).rawValue
     let memory = operand.pointee.mem
-    let place = place(of: operand)
+    let place = place(of: operand, in: instruction)
     let segment = RegisterNumbers.number(of: memory.segment)
     if segment < 6 { op.segmentRegister = segment }
     op.base = RegisterNumbers.number(of: place.base)

@@ -1,8 +1,5 @@
 /// What a processor remembers between instructions beyond the architecture's own state, for events.
 struct EventState {
-  /// RIP of the instruction that `CPUState.interruptShadow` covers. The shadow is over as soon as RIP is another: chains
-  /// run on without looking, and whoever wants to interrupt asks `SoftwareProcessor.shadow`.
-  var shadowAddress: UInt64 = 0
   /// The delivery of a pending event waits for an answer from outside.
   var awaitsAnswer = false
   /// The instruction that runs ends with a single-step trap. Taken from RFLAGS.TF before it; cleared when an event is

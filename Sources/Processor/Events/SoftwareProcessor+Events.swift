@@ -122,14 +122,15 @@ extension SoftwareProcessor {
   /// Ends the interrupt shadow if RIP has moved on from the instruction that it covered. The engine calls it before it
   /// gives the state away.
   func dropPassedShadow() {
-    if cpu.pointee.interruptShadow != [], cpu.pointee.rip != events.shadowAddress { cpu.pointee.interruptShadow = [] }
+    guard cpu.pointee.interruptShadow != [], cpu.pointee.rip != cpu.pointee.engine.shadowAddress else { return }
+    cpu.pointee.interruptShadow = []
   }
 
   /// The instruction at `address` shall run before any interrupt is taken.
   @inline(__always)
   func castShadow(_ shadow: InterruptShadow, over address: UInt64) {
     cpu.pointee.interruptShadow = shadow
-    events.shadowAddress = address
+    cpu.pointee.engine.shadowAddress = address
   }
 
   /// Whether an external interrupt would be taken now.

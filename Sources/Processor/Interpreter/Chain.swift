@@ -91,7 +91,8 @@ enum Chain {
     let generation = processor.blocks.generation
     guard let block = processor.currentBlock() else { return nil }
     // The block that holds `op` is gone if the store was emptied meanwhile.
-    if processor.blocks.generation == generation {
+    // One that reaches into the next page is found anew each time: that page may be mapped elsewhere by then.
+    if processor.blocks.generation == generation, block.pointee.secondPage == ~0 {
       UnsafeMutablePointer(mutating: op).pointee.link = UnsafeMutableRawPointer(block)
     }
     return block

@@ -24,6 +24,21 @@ enum LazyFlags {
   /// CF is `a`, OF bit 0 and AF bit 4 of `b`; the others follow from `result`.
   static let separate: UInt64 = 7
 
+  /// `b` of a shift for `separate`: AF, which the manuals leave undefined, is set as Zen 5 sets it.
+  @inline(__always)
+  static func overflowAndAdjust(_ overflow: Bool) -> UInt64 { overflow ? 0x11 : 0x10 }
+
+  /// Changes CF and OF alone: what goes on as `a`, `b`, `result` and `kind`.
+  @inline(__always)
+  static func replacing(
+    carry: UInt64, overflow: UInt64, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) -> (a: UInt64, b: UInt64, result: UInt64, kind: UInt64) {
+    if kind == materialized {
+      return (a, b, result & ~(RFLAGS.cf | RFLAGS.of) | carry | overflow << 11, kind)
+    }
+    return (carry, overflow | (adjust(a, b, result, kind) ? 0x10 : 0), result, separate)
+  }
+
   /// OF SF ZF AF PF CF at their places in RFLAGS.
   @inline(never)
   static func materialize(_ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64) -> UInt64 {

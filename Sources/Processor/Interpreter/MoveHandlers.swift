@@ -424,23 +424,28 @@ enum MoveHandlers {
 
   // MARK: IMUL
 
+  /// A product changes CF and OF alone, as on Zen 5; the manuals leave the others undefined.
   @inline(__always)
-  private static func multiply<T: Lane>(_ x: T, _ y: T, _ cpu: CPU, _ op: Op) {
+  private static func multiply<T: Lane>(
+    _ x: T, _ y: T, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
+  ) {
     let (value, hasOverflowed) = x.multipliedReportingOverflow(by: y)
     Chain.setRegister(cpu, op.pointee.destination, value)
     let flag: UInt64 = hasOverflowed ? 1 : 0
-    return Chain.next(cpu, op, flag, flag, Chain.extend(value), LazyFlags.separate)
+    let flags = LazyFlags.replacing(carry: flag, overflow: flag, a, b, result, kind)
+    return Chain.next(cpu, op, flags.a, flags.b, flags.result, flags.kind)
   }
 
-  static let imul32: OperationHandler = { cpu, op, _, _, _, _ in
+  static let imul32: OperationHandler = { cpu, op, a, b, result, kind in
     return multiply(
       Chain.register(cpu, op.pointee.destination, as: Int32.self),
-      Chain.register(cpu, op.pointee.source, as: Int32.self), cpu, op)
+      Chain.register(cpu, op.pointee.source, as: Int32.self), cpu, op, a, b, result, kind)
   }
 
-  static let imulImmediate32: OperationHandler = { cpu, op, _, _, _, _ in
+  static let imulImmediate32: OperationHandler = { cpu, op, a, b, result, kind in
     return multiply(
-      Chain.register(cpu, op.pointee.source, as: Int32.self), Int32(truncatingIfNeeded: op.pointee.immediate), cpu, op)
+      Chain.register(cpu, op.pointee.source, as: Int32.self), Int32(truncatingIfNeeded: op.pointee.immediate), cpu, op,
+      a, b, result, kind)
   }
 
   static let imulMemory32: OperationHandler = { cpu, op, a, b, result, kind in
@@ -449,18 +454,20 @@ enum MoveHandlers {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
     return multiply(
-      Chain.register(cpu, op.pointee.destination, as: Int32.self), found.host.loadUnaligned(as: Int32.self), cpu, op)
+      Chain.register(cpu, op.pointee.destination, as: Int32.self), found.host.loadUnaligned(as: Int32.self), cpu, op, a,
+      b, result, kind)
   }
 
-  static let imul64: OperationHandler = { cpu, op, _, _, _, _ in
+  static let imul64: OperationHandler = { cpu, op, a, b, result, kind in
     return multiply(
       Chain.register(cpu, op.pointee.destination, as: Int64.self),
-      Chain.register(cpu, op.pointee.source, as: Int64.self), cpu, op)
+      Chain.register(cpu, op.pointee.source, as: Int64.self), cpu, op, a, b, result, kind)
   }
 
-  static let imulImmediate64: OperationHandler = { cpu, op, _, _, _, _ in
+  static let imulImmediate64: OperationHandler = { cpu, op, a, b, result, kind in
     return multiply(
-      Chain.register(cpu, op.pointee.source, as: Int64.self), Int64(truncatingIfNeeded: op.pointee.immediate), cpu, op)
+      Chain.register(cpu, op.pointee.source, as: Int64.self), Int64(truncatingIfNeeded: op.pointee.immediate), cpu, op,
+      a, b, result, kind)
   }
 
   static let imulMemory64: OperationHandler = { cpu, op, a, b, result, kind in
@@ -469,6 +476,7 @@ enum MoveHandlers {
       return Chain.semantic(cpu, op, a, b, result, kind)
     }
     return multiply(
-      Chain.register(cpu, op.pointee.destination, as: Int64.self), found.host.loadUnaligned(as: Int64.self), cpu, op)
+      Chain.register(cpu, op.pointee.destination, as: Int64.self), found.host.loadUnaligned(as: Int64.self), cpu, op, a,
+      b, result, kind)
   }
 }

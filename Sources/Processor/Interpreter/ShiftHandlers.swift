@@ -19,7 +19,8 @@ enum ShiftHandlers {
     let outcome = O.compute(old, masked, false)
     Chain.setRegister(cpu, op.pointee.destination, outcome.value)
     return Chain.next(
-      cpu, op, outcome.carry ? 1 : 0, outcome.overflow ? 1 : 0, Chain.extend(outcome.value), LazyFlags.separate)
+      cpu, op, outcome.carry ? 1 : 0, LazyFlags.overflowAndAdjust(outcome.overflow), Chain.extend(outcome.value),
+      LazyFlags.separate)
   }
 
   /// A rotate: CF and OF change, the others stay.
@@ -38,12 +39,8 @@ enum ShiftHandlers {
     Chain.setRegister(cpu, op.pointee.destination, outcome.value)
     let carry: UInt64 = outcome.carry ? 1 : 0
     let overflow: UInt64 = outcome.overflow ? 1 : 0
-    if kind == LazyFlags.materialized {
-      let flags = result & ~(RFLAGS.cf | RFLAGS.of) | carry | overflow << 11
-      return Chain.next(cpu, op, a, b, flags, kind)
-    }
-    let adjust: UInt64 = LazyFlags.adjust(a, b, result, kind) ? 0x10 : 0
-    return Chain.next(cpu, op, carry, overflow | adjust, result, LazyFlags.separate)
+    let flags = LazyFlags.replacing(carry: carry, overflow: overflow, a, b, result, kind)
+    return Chain.next(cpu, op, flags.a, flags.b, flags.result, flags.kind)
   }
 
   // By an immediate in 32, 64 bits, then by CL.
@@ -162,7 +159,8 @@ enum ShiftHandlers {
     let outcome = O.compute(found.host.loadUnaligned(as: T.self), masked, false)
     found.host.storeBytes(of: outcome.value, as: T.self)
     return Chain.next(
-      cpu, op, outcome.carry ? 1 : 0, outcome.overflow ? 1 : 0, Chain.extend(outcome.value), LazyFlags.separate)
+      cpu, op, outcome.carry ? 1 : 0, LazyFlags.overflowAndAdjust(outcome.overflow), Chain.extend(outcome.value),
+      LazyFlags.separate)
   }
 
   // By an immediate in 32, 64 bits.

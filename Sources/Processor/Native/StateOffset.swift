@@ -5,6 +5,26 @@ enum StateOffset {
   static let rip = offset(\.rip)
   static let rflags = offset(\.rflags)
   static let tlb = offset(\.engine.tlb)
+  static let blockCache = offset(\.engine.blockCache)
+  static let block = offset(\.engine.block)
+  static let budget = offset(\.engine.budget)
+  static let translationEpoch = offset(\.engine.translationEpoch)
+  static let shadowAddress = offset(\.engine.shadowAddress)
+  static let interruptShadow = offset(\.interruptShadow)
+  static let nmiPending = offset(\.nmiPending)
+  static let interruptPending = offset(\.interruptPending)
+  static let wantsInterruptWindow = offset(\.wantsInterruptWindow)
+  static let efer = offset(\.efer)
+  static let star = offset(\.star)
+  static let lstar = offset(\.lstar)
+  static let fmask = offset(\.fmask)
+  static let cpl = offset(\.cpl)
+  static let blockKey = offset(\.engine.blockKey)
+  static let cr4 = offset(\.cr4)
+  static let intercepts = offset(\.intercepts)
+  static let tscOffset = offset(\.tscOffset)
+  static let tscAux = offset(\.tscAux)
+  static let kernelGSBase = offset(\.kernelGSBase)
   static let nativeFallback = offset(\.engine.nativeFallback)
   static let x87Residence = offset(\.engine.x87Residence)
   static let fpuInstructionPointer = offset(\.fpuInstructionPointer)
@@ -19,6 +39,8 @@ enum StateOffset {
   static func xmm(_ number: Int) -> Int { xsave + XSaveArea.xmm + number * 16 }
   /// The high half of a vector register.
   static func ymmHigh(_ number: Int) -> Int { xsave + XSaveArea.ymmHigh + number * 16 }
+  /// Base of a segment register.
+  static func base(_ number: Int) -> Int { offset(\.segments) + number * MemoryLayout<SegmentState>.stride }
   /// Selector of a segment register.
   static func selector(_ number: Int) -> Int {
     firstSelector + number * MemoryLayout<SegmentState>.stride
@@ -42,6 +64,7 @@ enum TLBOffset {
 
 /// Byte offsets in `Operation`.
 enum OperationOffset {
+  static let number = MemoryLayout<Operation>.offset(of: \.number)!
   static let displacement = MemoryLayout<Operation>.offset(of: \.displacement)!
   static let offset = MemoryLayout<Operation>.offset(of: \.offset)!
 }

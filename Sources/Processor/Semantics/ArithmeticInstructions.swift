@@ -69,8 +69,7 @@ enum ArithmeticInstructions {
         ? T(truncatingIfNeeded: op.pointee.immediate) : processor.register(op.pointee.destination, as: T.self)
       let (value, hasOverflowed) = x.multipliedReportingOverflow(by: y)
       processor.setRegister(op.pointee.destination, value)
-      let flag: UInt64 = hasOverflowed ? 1 : 0
-      processor.setFlags(flag, flag, Chain.extend(value), LazyFlags.separate)
+      processor.setFlags(RFLAGS.cf | RFLAGS.of, hasOverflowed ? RFLAGS.cf | RFLAGS.of : 0)
       return .next
     }
   }

@@ -48,10 +48,10 @@ enum CacheControl {
       if usesPCID {
         processor.translations.flush(pcid: pcid)
       } else {
-        processor.translations.flushAll()
+        processor.translations.flushAll(keepingGlobal: true)
       }
     default:
-      processor.translations.flushAll()
+      processor.translations.flushAll(keepingGlobal: type == 3)
     }
     return processor.continueBehind(op)
   }

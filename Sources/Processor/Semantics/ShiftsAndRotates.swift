@@ -36,7 +36,9 @@ enum ShiftsAndRotates {
         processor.cpu.pointee.rflags =
           flags & ~(RFLAGS.cf | RFLAGS.of) | (outcome.carry ? RFLAGS.cf : 0) | overflow << 11
       } else {
-        processor.setFlags(outcome.carry ? 1 : 0, overflow, Chain.extend(outcome.value), LazyFlags.separate)
+        processor.setFlags(
+          outcome.carry ? 1 : 0, LazyFlags.overflowAndAdjust(outcome.overflow), Chain.extend(outcome.value),
+          LazyFlags.separate)
       }
       return .next
     }
@@ -77,7 +79,8 @@ enum Shifts {
       let unsigned = T.Magnitude(truncatingIfNeeded: x)
       let out = count > 0 && (unsigned >> (count - 1)) & 1 != 0
       let value = T(truncatingIfNeeded: unsigned >> count)
-      return ShiftOutcome(value: value, carry: out, overflow: x < 0)
+      // For a count of one that is the operand's sign.
+      return ShiftOutcome(value: value, carry: out, overflow: value << 1 < 0)
     }
   }
 

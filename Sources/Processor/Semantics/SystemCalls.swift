@@ -15,10 +15,12 @@ enum SystemCalls {
   ]
 
   /// Accessed read-execute code and read-write data, present, S set; DPL is added.
-  private static let longCode: UInt16 = 0xa09b
+  static let longCode: UInt16 = 0xa09b
   private static let code32: UInt16 = 0xc09b
-  private static let data: UInt16 = 0xc093
-  private static let ring3: UInt16 = 3 << 5
+  static let data: UInt16 = 0xc093
+  static let ring3: UInt16 = 3 << 5
+  /// What SYSRET takes from R11.
+  static let returnedFlags: UInt64 = 0x3c_7fd7
 
   @inline(__always)
   private static func flat(_ selector: UInt16, _ attributes: UInt16) -> SegmentState {
@@ -82,7 +84,7 @@ enum SystemCalls {
     guard processor.isCanonical(target) || processor.model.vendor == .amd else { throw .generalProtection() }
 
     let oldFlags = cpu.pointee.rflags
-    let flags = is64BitMode ? cpu.pointee.gpr.11 & 0x3c_7fd7 | RFLAGS.fixed : oldFlags | RFLAGS.if
+    let flags = is64BitMode ? cpu.pointee.gpr.11 & returnedFlags | RFLAGS.fixed : oldFlags | RFLAGS.if
     cpu.pointee.rip = target
     cpu.pointee.rflags = flags
     cpu.pointee.segments.1 =

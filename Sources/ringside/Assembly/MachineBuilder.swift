@@ -54,7 +54,7 @@ struct MachineBuilder {
     try addTestDevices()
     let makeEngine = configuration.engine.factory(
       memory: machine.memory, processor: configuration.processor.specification,
-      processorCount: configuration.processorCount)
+      processorCount: configuration.processorCount, translation: configuration.translation)
     for _ in 0..<configuration.processorCount { try machine.addCPU(makeEngine) }
     machine.reload = reload
     machine.onWake = wakeUp

@@ -1,8 +1,11 @@
 import Firmware
+import Processor
 
 /// What machine is to be built, in terms of nobody's command line.
 struct MachineConfiguration {
-  var engine: EngineKind
+  var engine: EngineChoice
+  /// For engines that translate.
+  var translation = TranslationOptions()
   var memory: MemorySize
   var processor = ProcessorSelection.standard
   var processorCount: Int

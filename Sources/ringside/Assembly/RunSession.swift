@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import Host
+import Lockstep
 import Logging
 import Machine
 import Synchronization
@@ -53,7 +54,7 @@ final class RunSession: Sendable {
         Ringside.say("ringside: booting \(configuration.guest.name); Ctrl-a x ends, Ctrl-a h helps\n")
       }
       try machine.start()
-      outcome = machine.wait()
+      outcome = lastComparison(machine, machine.wait())
     } catch {
       try? endpoint?.finish(patience: Self.patience)
       throw error
@@ -65,6 +66,12 @@ final class RunSession: Sendable {
     if printsStatistics { Ringside.say(statistics(machine)) }
     if let signal = signal.withLock({ $0 }) { SignalWatch.end(by: signal) }
     return ExitStatus.of(result)
+  }
+
+  /// What lockstep finds when the guest has ended takes the place of the guest's own end.
+  private func lastComparison(_ machine: VirtualMachine, _ outcome: MachineOutcome) -> MachineOutcome {
+    if case .failed = outcome { return outcome }
+    return (machine.cpus[0].engine as? LockstepEngine)?.finish().map { .failed($0) } ?? outcome
   }
 
   /// Lets the guest's last output reach its reader, and gives the terminal back.
@@ -94,9 +101,11 @@ final class RunSession: Sendable {
   private func statistics(_ machine: VirtualMachine) -> String {
     let milliseconds = machine.clock.now / 1_000_000
     let instructions = machine.cpus.map(\.state.pointee.instructionCount).reduce(0, &+)
-    return machine.exitReport.text
+    let lockstep = (machine.cpus[0].engine as? LockstepEngine).map { "\n\($0.statistics)" } ?? ""
+    return machine.exitReport.text + lockstep
       + "\nguest time \(milliseconds) ms, \(instructions) instructions, "
       + "\(instructions / max(1, milliseconds) / 1000) million a second\n"
+      + (TranslationReport(machine)?.text ?? "")
   }
 
   private func makeEndpoint(_ target: SerialTarget, loop: EventLoop) throws -> (any SerialEndpoint & Sendable)? {

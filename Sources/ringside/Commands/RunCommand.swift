@@ -2,6 +2,7 @@ import ArgumentParser
 import Firmware
 import Glibc
 import Host
+import Lockstep
 import Logging
 import Machine
 import Processor
@@ -26,6 +27,20 @@ struct RunCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("How guest code is run; 'auto' takes the fastest that works here.", valueName: "engine"))
   var engine = EngineSelection(kind: nil)
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Run the guest on two engines at once, such as 'interpret,translate', and end with status 1 and a report where \
+      they first differ. One processor only.
+      """, valueName: "engine,engine"))
+  var lockstep: LockstepSelection?
+
+  @Option(
+    help: ArgumentHelp(
+      "With --lockstep: most instructions between two comparisons. Default: \(LockstepEngine.standardWindow).",
+      valueName: "count"))
+  var lockstepWindow: Int?
 
   @Option(
     help: ArgumentHelp(
@@ -92,8 +107,25 @@ struct RunCommand: ParsableCommand {
   @Flag(help: "Add what kvm-unit-tests needs: a test device, and a port that ends the program (0xf4).")
   var testDevice = false
 
-  @Flag(help: "Print how often and why the guest was left, and what it cost, at the end.")
+  @Flag(
+    help: """
+      Print how often and why the guest was left, and what it cost, at the end; and what the translator has done.
+      """)
   var stats = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Memory for each virtual processor's translated code, \(CodeCacheSize.limits).", valueName: "size"))
+  var codeCache: CodeCacheSize?
+
+  @Flag(help: "Name translated code for 'perf report', in /tmp/perf-PID.map.")
+  var perfMap = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Print each translation of code at this guest-linear address (hexadecimal) beside it on standard error.",
+      valueName: "address"))
+  var dumpCode: LinearAddress?
 
   @Option(help: ArgumentHelp("Least important messages to print on standard error.", valueName: "level"))
   var log = LogLevel.warning
@@ -105,10 +137,37 @@ struct RunCommand: ParsableCommand {
     if let problem = memory.problem(available: MemoryFacts.read().available) {
       throw ValidationError("--memory: \(problem)")
     }
+    try validateLockstep()
     try validateGuest()
+    try validateTranslation()
     if let debugExit, debugExit.value > 0xfffc {
       throw ValidationError("--debug-exit: the device has four ports, so the first can be 0xfffc at most")
     }
+  }
+
+  private func validateLockstep() throws {
+    guard lockstep != nil else {
+      if lockstepWindow != nil { throw ValidationError("--lockstep-window: there are no windows without --lockstep") }
+      return
+    }
+    if engine.kind != nil { throw ValidationError("--lockstep: it names the engines itself; give no --engine") }
+    if cpus != 1 {
+      throw ValidationError(
+        "--lockstep: \(cpus) processors are not possible, because nothing orders their accesses to memory the same way "
+          + "twice: give --cpus 1")
+    }
+    if let lockstepWindow, lockstepWindow < 1 {
+      throw ValidationError("--lockstep-window: \(lockstepWindow) is not possible: give a number of 1 or more")
+    }
+    // There are two of it.
+    let available = MemoryFacts.read().available
+    if let problem = memory.problem(available: available / 2) {
+      throw ValidationError("--memory: \(problem); with --lockstep the guest has its memory twice")
+    }
+  }
+
+  var engineChoice: EngineChoice {
+    lockstep.map { .lockstep($0, window: lockstepWindow ?? LockstepEngine.standardWindow) } ?? .single(engine.chosen)
   }
 
   /// What cannot be given together.
@@ -119,6 +178,16 @@ struct RunCommand: ParsableCommand {
     }
     if flat != nil, kernel == nil { throw ValidationError("--flat: name the file to load with --kernel") }
     if flat != nil, hasModules { throw ValidationError("--flat: a file without a header takes no modules") }
+  }
+
+  private func validateTranslation() throws {
+    if let problem = codeCache?.problem { throw ValidationError("--code-cache: \(problem)") }
+    guard !engineChoice.translates else { return }
+    for (option, isGiven) in [
+      ("--code-cache", codeCache != nil), ("--perf-map", perfMap), ("--dump-code", dumpCode != nil),
+    ] where isGiven {
+      throw ValidationError("\(option): nothing is translated here; give --engine translate")
+    }
   }
 
   func run() throws {
@@ -144,9 +213,20 @@ struct RunCommand: ParsableCommand {
     }
   }
 
+  private func translationOptions() throws -> TranslationOptions {
+    var options = TranslationOptions(capacity: (codeCache ?? .standard).bytes)
+    options.countsInstructions = stats
+    if perfMap { options.symbols = try PerfMap() }
+    if let dumpCode {
+      options.listing = TranslationOptions.ListingRequest(address: dumpCode.value) { Ringside.say($0) }
+    }
+    return options
+  }
+
   private func machineConfiguration() throws -> MachineConfiguration {
     MachineConfiguration(
-      engine: engine.chosen, memory: memory, processor: cpu, processorCount: cpus, guest: try guestSource(),
+      engine: engineChoice, translation: try translationOptions(), memory: memory, processor: cpu, processorCount: cpus,
+      guest: try guestSource(),
       hasTestDevice: testDevice, debugExitPort: debugExit?.value ?? (testDevice ? 0xf4 : nil), endsOnReset: noReboot)
   }
 

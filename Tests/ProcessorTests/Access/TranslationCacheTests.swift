@@ -9,13 +9,14 @@ import X86
 /// Emptying the TLB and the block cache, of which little or much was used.
 struct TranslationCacheTests {
   /// Puts `count` pages into the supervisor's table, from linear 0 on and from host address `host` on.
-  private func fill(_ cache: TranslationCache, _ count: Int, host: UInt64 = 1 << 20) {
+  private func fill(_ cache: TranslationCache, _ count: Int, host: UInt64 = 1 << 20, isGlobal: Bool = false) {
     for page in 0..<count {
       let address = UInt64(page) << 12
       let context = TranslationCache.Context.allCases[page / 1024 % 3]
       cache.fill(
         cache.table(context) + TranslationCache.index(of: address),
-        TLBEntry(readTag: address, writeTag: address, fetchTag: address, host: host + address))
+        TLBEntry(readTag: address, writeTag: address, fetchTag: address, host: host + address),
+        isGlobal: isGlobal)
     }
   }
 
@@ -32,7 +33,7 @@ struct TranslationCacheTests {
     }
   }
 
-  @Test(arguments: [1, 40, UsedEntries.capacity, UsedEntries.capacity + 1, 3 * 1024])
+  @Test(arguments: [1, 40, 1000, 3 * 1024])
   func flushingEmptiesAll(count: Int) {
     let cache = TranslationCache()
     cache.select(root: 0x1000, flushes: false)
@@ -41,7 +42,7 @@ struct TranslationCacheTests {
       fill(cache, count)
       fill(cache, count)
       #expect(pages(cache) == count)
-      cache.flushCurrent()
+      cache.select(root: 0x1000, flushes: true)
       #expect(pages(cache) == 0)
     }
     // Pages that were flushed one by one come back to the list.
@@ -52,6 +53,48 @@ struct TranslationCacheTests {
     #expect(pages(cache) == 0)
     cache.select(root: 0x1000, flushes: true)
     #expect(pages(cache) == 0)
+  }
+
+  /// SDM vol. 3A, 4.10.2.4 and 4.10.4.1: global pages outlast a change of CR3 and are there in every address space.
+  @Test func globalPagesStay() {
+    let cache = TranslationCache()
+    cache.select(root: 0x1000, flushes: false)
+    fill(cache, 60)
+    fill(cache, 20, isGlobal: true)
+    cache.select(root: 0x1000, flushes: true)
+    #expect(pages(cache) == 20)
+    cache.select(root: 0x2000, flushes: false)
+    #expect(pages(cache) == 20)
+    cache.flush(page: 0x3000)
+    #expect(pages(cache) == 19)
+    cache.select(root: 0x1000, flushes: false)
+    #expect(pages(cache) == 19)
+    // An entry that another page takes is not global any more.
+    fill(cache, 5)
+    cache.select(root: 0x1000, flushes: true)
+    #expect(pages(cache) == 15)
+    cache.flushAll()
+    #expect(pages(cache) == 0)
+    cache.select(root: 0x2000, flushes: false)
+    #expect(pages(cache) == 0)
+  }
+
+  /// So does what is known of their code.
+  @Test func codeOnGlobalPagesStays() {
+    let cache = TranslationCache()
+    cache.select(root: 0x1000, flushes: false)
+    let raw = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CodeBlock>.size, alignment: 8)
+    memset(raw, 0xff, MemoryLayout<CodeBlock>.size)
+    let block = raw.bindMemory(to: CodeBlock.self, capacity: 1)
+    defer { raw.deallocate() }
+    fill(cache, 4, isGlobal: true)
+    cache.remember(block, rip: 0x1010, table: cache.table(.supervisor))
+    cache.remember(block, rip: 0x9010, table: cache.table(.supervisor))
+    cache.select(root: 0x2000, flushes: true)
+    #expect(cache.blocks[Chain.blockIndex(0x1010)].block == block)
+    #expect(cache.blocks[Chain.blockIndex(0x9010)].block == nil)
+    cache.flush(page: 0x1000)
+    #expect(cache.blocks[Chain.blockIndex(0x1010)].block == nil)
   }
 
   @Test(arguments: [40, 3 * 1024])
@@ -76,11 +119,11 @@ struct TranslationCacheTests {
     defer { block.deallocate() }
     func known() -> Int { (0..<TranslationCache.blockEntryCount).count { cache.blocks[$0].block != nil } }
     for _ in 0..<2 {
-      for number in 0..<count { cache.remember(block, rip: UInt64(number)) }
+      for number in 0..<count { cache.remember(block, rip: UInt64(number), table: cache.table(.supervisor)) }
       #expect(known() == count)
       cache.flush(page: 0)
       #expect(known() == 0)
-      for number in 0..<count { cache.remember(block, rip: UInt64(number)) }
+      for number in 0..<count { cache.remember(block, rip: UInt64(number), table: cache.table(.supervisor)) }
       cache.dropAllBlocks()
       #expect(known() == 0)
     }

@@ -9,7 +9,7 @@ import X86
 
 /// What repeated string instructions do where a user program on silicon cannot see it: devices, requests for attention,
 /// single steps, watched pages, segment limits.
-struct StringInstructionTests {
+@Suite(.onBothEngines) struct StringInstructionTests {
   typealias Layout = TestProcessor.Layout
 
   private static let hlt: UInt8 = 0xf4
@@ -18,7 +18,7 @@ struct StringInstructionTests {
   private static let devicePhysical: UInt64 = 0x40_0000
 
   /// A program in 64-bit mode with a device at `device`.
-  private static func prepare(_ code: [UInt8]) -> (TestProcessor, Interpreter) {
+  private static func prepare(_ code: [UInt8]) -> (TestProcessor, SoftwareEngine) {
     let (test, engine) = EngineEventTests.prepare(code, handlers: [14: [hlt]])
     test.store(devicePhysical | 0xe7, Layout.pageTables + 0x2008)
     return (test, engine)

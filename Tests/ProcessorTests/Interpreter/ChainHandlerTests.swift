@@ -93,7 +93,7 @@ struct ChainHandlerTests {
     prepare(reference)
     prepare(test)
     reference.processor.modeChanged()
-    let engine = Interpreter(memory: test.memory, model: CPUModel())
+    let engine = SoftwareEngine(memory: test.memory, model: CPUModel())
     for seed in 0..<rounds {
       for round in 0..<2 {
         set(test, mode, code, seed: seed)
@@ -168,7 +168,7 @@ struct ChainHandlerTests {
   /// A segment that closes between two runs of the same code faults: MOV ECX, FS:[EBX].
   @Test func codeFollowsItsSegments() throws {
     let test = TestProcessor(.protected32)
-    let engine = Interpreter(memory: test.memory, model: CPUModel())
+    let engine = SoftwareEngine(memory: test.memory, model: CPUModel())
     // MOV FS, EAX; MOV ECX, FS:[EBX]; HLT.
     let code: [UInt8] = [0x8e, 0xe0, 0x64, 0x8b, 0x0b, Self.hlt]
     test.setDescriptor(TestProcessor.Entry.scratch, TestProcessor.segment(limit: 0xff, access: 0x93, flags: 4))

@@ -7,11 +7,11 @@ import X86
 @testable import Processor
 
 /// Events through the whole engine: small programs in 64-bit mode, with handlers of their own.
-struct EngineEventTests {
+@Suite(.onBothEngines) struct EngineEventTests {
   typealias Layout = TestProcessor.Layout
 
   /// A machine that runs `code` at CPL `ring`, with `handlers` at their vectors' gates.
-  static func prepare(_ code: [UInt8], ring: Int = 0, handlers: [Int: [UInt8]]) -> (TestProcessor, Interpreter) {
+  static func prepare(_ code: [UInt8], ring: Int = 0, handlers: [Int: [UInt8]]) -> (TestProcessor, SoftwareEngine) {
     let test = TestProcessor(.long64, ring: ring)
     for (index, byte) in code.enumerated() { test.store(byte, Layout.code + UInt64(index)) }
     for (vector, handler) in handlers {
@@ -19,7 +19,7 @@ struct EngineEventTests {
       for (index, byte) in handler.enumerated() { test.store(byte, address + UInt64(index)) }
       test.setGate(vector, TestProcessor.selector(TestProcessor.Entry.code64), address, access: 0xee)
     }
-    return (test, Interpreter(memory: test.memory, model: CPUModel()))
+    return (test, EngineUnderTest.make(test.memory))
   }
 
   /// INC RBX and IRETQ.
@@ -27,7 +27,7 @@ struct EngineEventTests {
   static let nop: UInt8 = 0x90
   static let hlt: UInt8 = 0xf4
 
-  static func run(_ test: TestProcessor, _ engine: Interpreter, budget: UInt64 = 100_000) throws -> VMExit {
+  static func run(_ test: TestProcessor, _ engine: SoftwareEngine, budget: UInt64 = 100_000) throws -> VMExit {
     try engine.run(&test.cpu.pointee, budget: budget)
   }
 
@@ -136,7 +136,7 @@ struct EngineEventTests {
   /// The last instruction of 4 GiB reaches over to address 0 and changes itself there: the next one is within 4 GiB.
   @Test func codeWrapsAt4GiB() throws {
     let test = TestProcessor(.protected32)
-    let engine = Interpreter(memory: test.memory, model: CPUModel())
+    let engine = EngineUnderTest.make(test.memory)
     // There is no memory, so all ones, before INC DWORD [EAX].
     test.store(0x00 as UInt8, 0)
     test.cpu.pointee.gpr.0 = 4
@@ -169,7 +169,7 @@ struct EngineEventTests {
   /// Real-mode code at the same offset of two segments.
   @Test func segmentsWithBases() throws {
     let test = TestProcessor(.real)
-    let engine = Interpreter(memory: test.memory, model: CPUModel())
+    let engine = EngineUnderTest.make(test.memory)
     // INC BX; JMP 2000H:4000H. There: INC CX; HLT.
     for (index, byte) in ([0x43, 0xea, 0x00, 0x40, 0x00, 0x01] as [UInt8]).enumerated() {
       test.store(byte, Layout.code + UInt64(index))
@@ -184,7 +184,7 @@ struct EngineEventTests {
   /// A20 changes between two runs of the same code address, without any other change of the state.
   @Test func addressLine20() throws {
     let test = TestProcessor(.real)
-    let engine = Interpreter(memory: test.memory, model: CPUModel())
+    let engine = EngineUnderTest.make(test.memory)
     // INC BX or INC CX; HLT, at 0FFFFH:510H.
     for (address, opcode) in [(0x500 as UInt64, 0x43 as UInt8), (0x10_0500, 0x41)] {
       test.store(opcode, address)
@@ -204,7 +204,7 @@ struct EngineEventTests {
   /// Near branches and the stack in flat 32-bit code, twice: the second time they hit the TLB.
   @Test func flat32BitCode() throws {
     let test = TestProcessor(.protected32)
-    let engine = Interpreter(memory: test.memory, model: CPUModel())
+    let engine = EngineUnderTest.make(test.memory)
     // MOV ECX, 3; loop: PUSH ECX; CALL f; POP EAX; DEC ECX; JNZ loop; PUSH -128; POP EDX; MOV EDI, 4020H; JMP EDI;
     // f: ADD EBX, ECX; INC EBX; RET.
     let first: [UInt8] = [

@@ -4,12 +4,13 @@ import Machine
 import Memory
 import X86
 
-/// Pure emulation: decoded instructions run as chains of tail calls.
+/// The engines that work on every host: decoded instructions run as chains of tail calls (the interpreter), and what runs
+/// often is translated to host code (the translator, see `Translator`).
 ///
 /// The outer loop here does what stands between instructions: it answers the attention word, delivers pending events and
 /// faults, and returns exits. Everything else is in the chain (`Chain`), which the loop enters at the block of CS:RIP and
 /// gets back when a handler stops it. RIP is then exact: the instruction that faulted, or the next one to run.
-public final class Interpreter: ExecutionEngine {
+public final class SoftwareEngine: ExecutionEngine {
   public let capabilities = EngineCapabilities(
     countsInstructions: true, interceptsTime: true, runsRealMode: true, runsProtectedMode: true)
 
@@ -19,9 +20,15 @@ public final class Interpreter: ExecutionEngine {
   private let codeWatch: CodeWatch.Member
   /// Stands in for the attention word of a state that has none.
   private let ownAttention: UnsafeMutablePointer<UInt32>
+  /// Nil: nothing is translated.
+  private let translation: TranslationOptions?
 
-  /// - Parameter codeWatch: shared by all engines of the machine; none where this is the only one.
-  public init(memory: GuestMemory, model: CPUModel, codeWatch: CodeWatch? = nil) {
+  /// - Parameters:
+  ///   - codeWatch: shared by all engines of the machine; none where this is the only one.
+  ///   - translation: how code that runs often is translated; nil: it is interpreted.
+  public init(memory: GuestMemory, model: CPUModel, codeWatch: CodeWatch? = nil, translation: TranslationOptions? = nil)
+  {
+    self.translation = translation
     self.codeWatch = (codeWatch ?? CodeWatch(memory: memory)).join()
     self.memory = memory
     self.model = model
@@ -36,8 +43,9 @@ public final class Interpreter: ExecutionEngine {
 
   public func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit {
     try withUnsafeMutablePointer(to: &state) { (cpu) throws(EngineFailure) in
-      let processor = attach(cpu)
+      let processor: SoftwareProcessor
       do throws(HostFailure) {
+        processor = try attach(cpu)
         try processor.native.enter(cpu)
       } catch {
         throw EngineFailure(error.description)
@@ -54,24 +62,36 @@ public final class Interpreter: ExecutionEngine {
     }
   }
 
+  /// What the translator has done; nil where there is none, or nothing has run yet. Not while another thread runs the
+  /// engine.
+  public var translationStatistics: TranslationStatistics? { processor?.translator?.statistics }
+
   public func invalidate(_ range: Range<UInt64>) { codeWatch.post(.written(range)) }
 
   public func stateChanged(_ state: inout CPUState) {
     withUnsafeMutablePointer(to: &state) { cpu in
-      let processor = attach(cpu)
+      // What has not run yet has nothing to forget.
+      guard let processor else { return }
       processor.stateChanged()
       processor.blocks.removeAll()
     }
   }
 
   /// The processor around `cpu`; made at the first run. A state stays where it is for an engine's life.
-  private func attach(_ cpu: CPU) -> SoftwareProcessor {
+  private func attach(_ cpu: CPU) throws(HostFailure) -> SoftwareProcessor {
     if let processor {
       precondition(processor.cpu == cpu, "an engine runs one CPUState, which does not move")
       return processor
     }
     if cpu.pointee.engine.attention == nil { cpu.pointee.engine.attention = UnsafePointer(ownAttention) }
-    let made = SoftwareProcessor(cpu: cpu, memory: memory, model: model, codeWatch: codeWatch)
+    var translator: Translator?
+    if let translation {
+      translator = try Translator(
+        translation,
+        hasWideVectors: NativeFeatures.host.contains(.avx) && model.features.contains(.avx))
+    }
+    let made = SoftwareProcessor(
+      cpu: cpu, memory: memory, model: model, codeWatch: codeWatch, translator: translator)
     cpu.pointee.engine.context = Unmanaged.passUnretained(made).toOpaque()
     made.stateChanged()
     processor = made

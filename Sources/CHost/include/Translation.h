@@ -1,0 +1,68 @@
+// What the translator's generated code keeps in memory, at fixed places next to it.
+
+#pragma once
+#include <stdint.h>
+#include "CPUState.h"
+#include "Operation.h"
+
+/// A page that a base register has pointed to: a linear page and what is to be added to its addresses to get the host's,
+/// for reads and for writes. An access of `size` bytes at `address` hits when `address - page <= 4096 - size`, unsigned.
+typedef struct PageSlot {
+  uint64_t readPage, readAddend;
+  uint64_t writePage, writeAddend;
+} PageSlot;
+
+enum { PageSlotCount = 48 };
+
+/// The slots of code at CPL 0, or of all other code.
+typedef struct PageSlots {
+  /// What the slots were filled from: they hold what this table had at the time of `epoch` and later.
+  TLBEntry *_Nullable tlb;
+  /// Of `EngineArea.translationEpoch`.
+  uint64_t epoch;
+  /// Whether a slot was filled since `tlb` changed.
+  uint64_t wasFilled;
+  uint64_t reserved;
+  PageSlot slots[PageSlotCount];
+} PageSlots;
+
+/// Where generated code gives a guest instruction to the interpreter's chain.
+typedef struct ExitRecord {
+  const Operation *_Nullable operation;
+  /// What runs it: the operation's own handler as it was before translation, or one of the translator's.
+  OperationHandler _Nullable handler;
+  CodeBlock *_Nullable block;
+  /// Of the block's first byte, within its page.
+  uint64_t pageOffset;
+  /// Where in the code memory the 32-bit displacement of a jump is that leads here and could lead to a block directly;
+  /// ~0: nowhere.
+  uint64_t link;
+} ExitRecord;
+
+/// One processor's working memory of generated code.
+typedef struct TranslationFrame {
+  /// Arithmetic flags where the host's flags do not hold them: OF in bit 0, SF ZF AF PF CF as LAHF has them in bits 15:8.
+  uint64_t flags;
+  /// The page that RIP is on.
+  uint64_t codePage;
+  CPUState *_Nullable cpu;
+  uint64_t hostStack;
+  /// Instructions that may run beyond the slice that is in a register.
+  int64_t reserve;
+  const uint32_t *_Nullable attention;
+  BlockCacheEntry *_Nullable blockCache;
+  uint64_t target, nextCodePage;
+  /// Whether the guest's vector registers are in the host's; `CPUState` has old values then.
+  uint64_t vectorsAreLoaded;
+  const ExitRecord *_Nullable record;
+  /// Instructions that ran in generated code, if they are counted.
+  int64_t translatedCount;
+  /// Guest registers that have no host register: R8 to R15, of which some are used.
+  uint64_t homes[8];
+  uint64_t scratch[4];
+  /// For blocks that are entered by way of the chain.
+  ExitRecord dynamicRecord;
+  /// What a slot holds that holds no page.
+  PageSlot emptySlot;
+  PageSlots sets[2];
+} TranslationFrame;

@@ -1,0 +1,218 @@
+import CHost
+import CZydis
+import X86
+
+/// Memory operands.
+extension BlockTranslation {
+  /// Slots beyond those of the sixteen base registers.
+  enum Slot {
+    static let relative = 16
+    static let absolute = 17
+    static let perProcessor = 18
+    /// Base registers with an index have slots of their own: `indexed` and on.
+    static let indexed = 24
+    /// For displacements beyond half a page, by base register and page of the displacement: `distant` and on.
+    static let distant = 40
+
+    /// The slot of accesses off a base register.
+    static func of(_ base: Int, _ displacement: Int64) -> Int {
+      let page = (displacement + 2048) >> 12
+      return page == 0 ? base : distant + (Int(truncatingIfNeeded: page) &* 3 &+ base) & 7
+    }
+  }
+
+  /// A guest's memory operand.
+  struct Address {
+    /// Guest register number; nil: none.
+    var base: Int?
+    var index: Int?
+    /// As a shift, 0 to 3.
+    var scale: Int
+    var displacement: Int32
+    /// Relative to the page of code, of which `displacement` is an offset.
+    var isRelative = false
+    /// FS or GS by number, where it has a base.
+    var segment: Int?
+    /// Address size in bytes.
+    var size: Int
+
+    var slot: Int {
+      if segment != nil { return Slot.perProcessor }
+      if isRelative { return Slot.relative }
+      guard let base else { return Slot.absolute }
+      return index == nil ? base : Slot.indexed + base
+    }
+  }
+
+  /// The decoded instruction's memory operand. Nil if it is of a kind that is not translated.
+  func address(of operand: UnsafePointer<ZydisDecodedOperand>) -> Address? {
+    let memory = operand.pointee.mem
+    let size = Int(instruction.pointee.address_width) / 8
+    guard size == 8 || size == 4, memory.type != ZYDIS_MEMOP_TYPE_MIB else { return nil }
+    let place = processor.decoder.place(of: operand, in: instruction)
+    guard Int64(Int32(truncatingIfNeeded: place.displacement)) == place.displacement || size == 4 else { return nil }
+    var address = Address(
+      scale: Int(max(1, memory.scale)).trailingZeroBitCount,
+      displacement: Int32(truncatingIfNeeded: place.displacement), size: size)
+    let segment = RegisterNumbers.number(of: memory.segment)
+    if segment == SegmentRegister.fs.rawValue || segment == SegmentRegister.gs.rawValue {
+      let isOpen = segment == SegmentRegister.fs.rawValue ? CodeMode.openFS : .openGS
+      guard is64 || mode.contains(isOpen) else { return nil }
+      address.segment = Int(segment)
+    } else if !is64, segment == SegmentRegister.cs.rawValue {
+      return nil
+    }
+    let base = RegisterNumbers.number(of: place.base)
+    if base == Operation.instructionPointer {
+      let (sum, overflow) = address.displacement.addingReportingOverflow(Int32(nextOffset))
+      guard !overflow, size == 8 else { return nil }
+      address.displacement = sum
+      address.isRelative = true
+    } else if base != Operation.absent {
+      address.base = Int(base) / 8
+    }
+    let index = RegisterNumbers.number(of: memory.index)
+    if index != Operation.absent { address.index = Int(index) / 8 }
+    return address
+  }
+
+  /// Has the address in R11. Destroys RAX; leaves the flags alone, but for a segment's base.
+  mutating func computeAddress(_ address: Address, plus extra: Int32 = 0) {
+    let second = GuestRegisters.second
+    let displacement = address.displacement &+ extra
+    let width = address.size
+    if address.isRelative {
+      code.load(second, .frame(FrameOffset.codePage))
+      code.loadAddress(second, .memory(base: second, index: nil, scale: 0, displacement: displacement))
+    } else {
+      var index: Int?
+      if let guest = address.index {
+        if let host = GuestRegisters.host(guest) {
+          index = host
+        } else {
+          code.load(GuestRegisters.first, GuestRegisters.home(guest))
+          index = GuestRegisters.first
+        }
+      }
+      if let guest = address.base {
+        var base = second
+        if let host = GuestRegisters.host(guest) { base = host } else { code.load(second, GuestRegisters.home(guest)) }
+        code.loadAddress(
+          second, .memory(base: base, index: index, scale: address.scale, displacement: displacement), size: width)
+      } else if let index {
+        // No base: MOV R11, displacement; LEA R11, [R11 + index * scale].
+        loadDisplacement(second, displacement)
+        code.loadAddress(
+          second, .memory(base: second, index: index, scale: address.scale, displacement: 0), size: width)
+      } else {
+        loadDisplacement(second, displacement)
+        if width == 4 { code.load(second, .register(second), size: 4) }
+      }
+    }
+    guard let segment = address.segment else { return }
+    code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
+    code.arithmetic(
+      0, second,
+      .memory(
+        base: GuestRegisters.first, index: nil, scale: 0, displacement: Int32(StateOffset.base(segment))))
+    // Linear addresses have 32 bits there.
+    if !is64 { code.load(second, .register(second), size: 4) }
+  }
+
+  /// MOV register, imm32, sign-extended.
+  private mutating func loadDisplacement(_ register: Int, _ value: Int32) {
+    code.instruction(
+      .primary, 0xc7, reg: 0, .register(register), size: 8, immediate: Int64(value), immediateSize: 4)
+  }
+
+  /// Checks an access of `size` bytes and returns where the host does it. Uses RAX and, if the address is not a register
+  /// with a displacement, R11; destroys the flags, which have been saved.
+  mutating func access(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
+    if is64, address.size == 8, address.index == nil, address.segment == nil, let base = address.base,
+      let host = GuestRegisters.host(base)
+    {
+      return access(base: base, host, displacement: address.displacement, size: size, isWrite: isWrite)
+    }
+    destroyFlags()
+    let first = GuestRegisters.first
+    let second = GuestRegisters.second
+    let retry = code.position
+    computeAddress(address)
+    code.move(first, second)
+    check(slot: address.slot, size: size, isWrite: isWrite, retry: retry)
+    // The slot may hold another page now than the one that a group off the same register (with a 64-bit address) was
+    // checked for.
+    if isWrite { writeGroups[address.slot] = nil } else { readGroups[address.slot] = nil }
+    return .memory(base: second, index: first, scale: 0, displacement: 0)
+  }
+
+  /// An access off a base register in a host register.
+  private mutating func access(
+    base: Int, _ host: Int, displacement: Int32, size: Int, isWrite: Bool
+  ) -> HostOperand {
+    let first = GuestRegisters.first
+    let slot = Slot.of(base, Int64(displacement))
+    let place = FrameOffset.slot(slotSet, slot)
+    let group = isWrite ? writeGroups[slot] : readGroups[slot]
+    if let group, group.covers(base, Int64(displacement), size) {
+      code.load(first, .frame(place + (isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend)))
+    } else {
+      let wanted = self.group(base: base, displacement: Int64(displacement), size: size, isWrite: isWrite)
+      let start = Int32(exactly: wanted.start) ?? displacement
+      let range = Int32(exactly: wanted.start) == nil ? size : Int(wanted.end - wanted.start)
+      destroyFlags()
+      let retry = code.position
+      if start == 0 {
+        code.move(first, host)
+      } else {
+        code.loadAddress(first, .memory(base: host, index: nil, scale: 0, displacement: start))
+      }
+      check(slot: slot, size: range, isWrite: isWrite, retry: retry)
+      let checked = Group(base: base, start: Int64(start), end: Int64(start) + Int64(range))
+      if isWrite { writeGroups[slot] = checked } else { readGroups[slot] = checked }
+    }
+    return .memory(base: host, index: first, scale: 0, displacement: displacement)
+  }
+
+  /// Compares the address in RAX with a slot's page; then RAX is the distance to the host's page.
+  private mutating func check(slot: Int, size: Int, isWrite: Bool, retry: Int) {
+    let first = GuestRegisters.first
+    let place = FrameOffset.slot(slotSet, slot)
+    code.arithmetic(5, first, .frame(place + (isWrite ? SlotOffset.writePage : SlotOffset.readPage)))
+    code.instruction(
+      .primary, 0x81, reg: 7, .register(first), size: 8, immediate: Int64(4096 - size), immediateSize: 4)
+    let miss = code.jump(if: HostCondition.above)
+    cold.append(
+      .refill(miss, slot: slot, isWrite: isWrite, limit: 4096 - size, retry: retry, operation: current))
+    code.load(first, .frame(place + (isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend)))
+  }
+
+  /// Has the distance to the host's page of a slot that has been checked for writing in RAX again.
+  mutating func loadWriteAddend(slot: Int) {
+    let place = FrameOffset.slot(slotSet, slot)
+    code.load(GuestRegisters.first, .frame(place + SlotOffset.writeAddend))
+  }
+
+  /// As `access`, with all of the host's address in R11, so that RAX is free.
+  mutating func accessInSecond(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
+    let operand = access(address, size: size, isWrite: isWrite)
+    code.loadAddress(GuestRegisters.second, operand)
+    return .memory(base: GuestRegisters.second, index: nil, scale: 0, displacement: 0)
+  }
+
+  // MARK: Stack
+
+  /// Bytes of a push in this mode.
+  var wordSize: Int { is64 ? 8 : 4 }
+
+  /// [RSP + displacement].
+  func stack(_ displacement: Int32) -> Address {
+    Address(
+      base: GuestRegisters.rsp, index: nil, scale: 0, displacement: displacement, segment: nil, size: wordSize)
+  }
+
+  mutating func moveStackPointer(by count: Int32) {
+    let rsp = GuestRegisters.host(GuestRegisters.rsp).unsafelyUnwrapped
+    code.loadAddress(rsp, .memory(base: rsp, index: nil, scale: 0, displacement: count), size: wordSize)
+  }
+}

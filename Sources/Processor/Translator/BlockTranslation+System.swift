@@ -1,0 +1,109 @@
+import CHost
+import CZydis
+import X86
+
+/// The system instructions that kernels execute most, at CPL 0.
+extension BlockTranslation {
+  private var isSupervisor: Bool { !mode.contains(.unprivileged) }
+
+  /// A field of the CPU state whose address is in RAX.
+  private func state(_ offset: Int) -> HostOperand {
+    .memory(base: GuestRegisters.first, index: nil, scale: 0, displacement: Int32(offset))
+  }
+
+  mutating func emitClearInterrupts() -> Bool {
+    guard isSupervisor else { return false }
+    destroyFlags()
+    code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
+    code.arithmetic(4, state(StateOffset.rflags), immediate: ~Int32(RFLAGS.if), size: 4)
+    return true
+  }
+
+  /// Where something waits for interrupts to be let in, the chain does it.
+  mutating func emitSetInterrupts() -> Bool {
+    guard isSupervisor else { return false }
+    destroyFlags()
+    let second = GuestRegisters.second
+    code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
+    code.instruction(.escape0f, 0xb6, reg: second, state(StateOffset.interruptPending), size: 4)
+    for place in [StateOffset.nmiPending, StateOffset.wantsInterruptWindow] {
+      code.instruction(
+        .primary, 0x0a, reg: second, state(place), size: 1, hasByteRegister: true)
+    }
+    code.instruction(.primary, 0x84, reg: second, .register(second), size: 1, hasByteRegister: true)
+    cold.append(.leave(code.jump(if: HostCondition.notZero), operation: current))
+    // TEST dword [rflags], IF: no shadow where interrupts were let in before.
+    code.instruction(
+      .primary, 0xf7, reg: 0, state(StateOffset.rflags), size: 4, immediate: Int64(RFLAGS.if), immediateSize: 4)
+    let wasSet = code.jump(if: HostCondition.notZero)
+    code.arithmetic(1, state(StateOffset.rflags), immediate: Int32(RFLAGS.if), size: 4)
+    code.instruction(
+      .primary, 0xc6, reg: 0, state(StateOffset.interruptShadow), size: 1,
+      immediate: Int64(InterruptShadow.STI.rawValue), immediateSize: 1)
+    code.load(second, .frame(FrameOffset.codePage))
+    code.loadAddress(
+      second, .memory(base: second, index: nil, scale: 0, displacement: Int32(nextOffset)), size: wordSize)
+    code.store(second, state(StateOffset.shadowAddress))
+    code.resolve(wasSet)
+    return true
+  }
+
+  mutating func emitSwapBases() -> Bool {
+    guard isSupervisor, is64 else { return false }
+    let second = GuestRegisters.second
+    let base = StateOffset.base(Int(SegmentRegister.gs.rawValue))
+    code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
+    code.load(second, state(base))
+    code.store(second, .frame(FrameOffset.scratch))
+    code.load(second, state(StateOffset.kernelGSBase))
+    code.store(second, state(base))
+    code.load(second, .frame(FrameOffset.scratch))
+    code.store(second, state(StateOffset.kernelGSBase))
+    return true
+  }
+
+  /// PUSHFQ, at any privilege level.
+  mutating func emitPushFlags() -> Bool {
+    guard is64, op.size == 8 else { return false }
+    let second = GuestRegisters.second
+    // A group may have checked the access already, so that it saves nothing.
+    destroyFlags()
+    let destination = access(stack(-8), size: 8, isWrite: true)
+    loadFlagsImage(into: second)
+    loadWriteAddend(slot: GuestRegisters.rsp)
+    code.store(second, destination)
+    moveStackPointer(by: -8)
+    return true
+  }
+
+  /// RDTSC and RDTSCP, where nobody wants to see them.
+  mutating func emitTimeStamp() -> Bool {
+    let first = GuestRegisters.first
+    let second = GuestRegisters.second
+    guard let rax = GuestRegisters.host(GuestRegisters.rax) else { return false }
+    destroyFlags()
+    code.load(first, .frame(FrameOffset.cpu))
+    code.instruction(
+      .primary, 0xf7, reg: 0, state(StateOffset.intercepts), size: 4,
+      immediate: Int64(CPUIntercepts.timeStampCounter.rawValue), immediateSize: 4)
+    cold.append(.leave(code.jump(if: HostCondition.notZero), operation: current))
+    if !isSupervisor {
+      code.instruction(
+        .primary, 0xf7, reg: 0, state(StateOffset.cr4), size: 4, immediate: Int64(CR4.tsd), immediateSize: 4)
+      cold.append(.leave(code.jump(if: HostCondition.notZero), operation: current))
+    }
+    code.load(second, state(StateOffset.tscOffset))
+    if instruction.pointee.mnemonic == ZYDIS_MNEMONIC_RDTSCP {
+      code.load(HostRegister.rcx, state(StateOffset.tscAux), size: 4)
+    }
+    // RDTSC; SHL RDX, 32; OR RAX, RDX; ADD RAX, offset.
+    code.bytes(0x0f, 0x31)
+    code.instruction(.primary, 0xc1, reg: 4, .register(HostRegister.rdx), size: 8, immediate: 32, immediateSize: 1)
+    code.arithmetic(1, first, .register(HostRegister.rdx))
+    code.arithmetic(0, first, .register(second))
+    code.move(HostRegister.rdx, first)
+    code.instruction(.primary, 0xc1, reg: 5, .register(HostRegister.rdx), size: 8, immediate: 32, immediateSize: 1)
+    code.load(rax, .register(first), size: 4)
+    return true
+  }
+}

@@ -1,0 +1,183 @@
+import CHost
+import X86
+
+/// SYSCALL and SYSRET between 64-bit code at CPL 3 and CPL 0, as `SystemCalls` has them: without leaving translated code
+/// where the target is translated and the other side's slots are good.
+///
+/// All that can go wrong is found out first; then the chain does the whole of it.
+extension BlockTranslation {
+  private var first: Int { GuestRegisters.first }
+  private var second: Int { GuestRegisters.second }
+
+  private func state(_ offset: Int) -> HostOperand {
+    .memory(base: first, index: nil, scale: 0, displacement: Int32(offset))
+  }
+
+  /// Leaves for the chain if the condition holds.
+  private mutating func leave(if condition: UInt8) {
+    cold.append(.leave(code.jump(if: condition), operation: current))
+  }
+
+  /// TEST dword [field of the state], bits.
+  private mutating func test(_ offset: Int, _ bits: UInt64) {
+    code.instruction(
+      .primary, 0xf7, reg: 0, state(offset), size: 4, immediate: Int64(bits), immediateSize: 4)
+  }
+
+  /// Leaves unless the slots of the other privilege level are good for the table that lies `distance` entries from the
+  /// current one. The state's address is in RAX.
+  private mutating func checkSlots(_ set: Int, distance: Int) {
+    code.load(second, state(StateOffset.translationEpoch))
+    code.arithmetic(7, second, .frame(FrameOffset.set(set, SlotSetOffset.epoch)))
+    leave(if: HostCondition.notZero)
+    code.load(second, state(StateOffset.tlb))
+    code.arithmetic(0, .register(second), immediate: Int32(distance * MemoryLayout<TLBEntry>.stride))
+    code.arithmetic(7, second, .frame(FrameOffset.set(set, SlotSetOffset.tlb)))
+    leave(if: HostCondition.notZero)
+  }
+
+  /// From the current context's table to the other's.
+  private static let toUser = 2 * TranslationCache.pageCount
+
+  mutating func emitSystemCall() -> Bool {
+    guard is64, mode.contains(.unprivileged) else { return false }
+    let key = mode.subtracting(.unprivileged).rawValue
+    destroyFlags()
+    code.load(first, .frame(FrameOffset.cpu))
+    test(StateOffset.efer, EFER.sce)
+    leave(if: HostCondition.zero)
+    test(StateOffset.rflags, RFLAGS.ac)
+    leave(if: HostCondition.notZero)
+    code.instruction(
+      .primary, 0x80, reg: 7, state(StateOffset.cpl), size: 1, immediate: 3, immediateSize: 1)
+    leave(if: HostCondition.notZero)
+    checkSlots(0, distance: -Self.toUser)
+    code.load(second, state(StateOffset.lstar))
+    findTarget(key: key)
+
+    // The image of RFLAGS in R11, the address of the next instruction in RCX.
+    loadFlagsImage(into: second)
+    code.store(second, GuestRegisters.home(11))
+    code.load(HostRegister.rcx, .frame(FrameOffset.codePage))
+    code.loadAddress(
+      HostRegister.rcx,
+      .memory(base: HostRegister.rcx, index: nil, scale: 0, displacement: Int32(nextOffset)))
+    // RFLAGS without what FMASK names.
+    code.load(first, .frame(FrameOffset.cpu))
+    code.load(first, state(StateOffset.fmask), size: 4)
+    code.instruction(.primary, 0xf7, reg: 2, .register(first), size: 4)
+    code.arithmetic(4, second, .register(first), size: 4)
+    setFlags(from: second)
+    // CS and SS: selectors from STAR's bits 47:32.
+    code.load(second, state(StateOffset.star + 4), size: 4)
+    code.arithmetic(4, .register(second), immediate: 0xfffc, size: 4)
+    setSegments(code: SystemCalls.longCode, stackAfterCode: 8, stack: SystemCalls.data, cpl: 0)
+    enterOther(key: key, distance: -Self.toUser)
+    return true
+  }
+
+  mutating func emitSystemReturn() -> Bool {
+    guard is64, !mode.contains(.unprivileged), op.size == 8 else { return false }
+    let key = mode.union(.unprivileged).rawValue
+    destroyFlags()
+    code.load(first, .frame(FrameOffset.cpu))
+    test(StateOffset.efer, EFER.sce)
+    leave(if: HostCondition.zero)
+    test(StateOffset.rflags, RFLAGS.ac)
+    leave(if: HostCondition.notZero)
+    checkSlots(1, distance: Self.toUser)
+    // Nothing may wait for interrupts to be let in.
+    code.instruction(.escape0f, 0xb6, reg: second, state(StateOffset.interruptPending), size: 4)
+    for place in [StateOffset.nmiPending, StateOffset.wantsInterruptWindow] {
+      code.instruction(.primary, 0x0a, reg: second, state(place), size: 1, hasByteRegister: true)
+    }
+    code.instruction(.primary, 0x84, reg: second, .register(second), size: 1, hasByteRegister: true)
+    leave(if: HostCondition.notZero)
+    code.load(second, GuestRegisters.home(11))
+    code.instruction(
+      .primary, 0xf7, reg: 0, .register(second), size: 4, immediate: Int64(RFLAGS.tf | RFLAGS.ac), immediateSize: 4)
+    leave(if: HostCondition.notZero)
+    code.move(second, HostRegister.rcx)
+    findTarget(key: key)
+
+    code.load(second, GuestRegisters.home(11), size: 4)
+    code.arithmetic(4, .register(second), immediate: Int32(SystemCalls.returnedFlags), size: 4)
+    code.load(first, .frame(FrameOffset.cpu))
+    setFlags(from: second)
+    // CS and SS: selectors from STAR's bits 63:48.
+    code.instruction(.escape0f, 0xb7, reg: second, state(StateOffset.star + 6), size: 4)
+    code.arithmetic(0, .register(second), immediate: 16, size: 4)
+    code.instruction(.escape0f, 0xb7, reg: second, .register(second), size: 4)
+    code.arithmetic(1, .register(second), immediate: 3, size: 4)
+    setSegments(
+      code: SystemCalls.longCode | SystemCalls.ring3, stackAfterCode: -8, stack: SystemCalls.data | SystemCalls.ring3,
+      cpl: 3)
+    enterOther(key: key, distance: Self.toUser)
+    return true
+  }
+
+  /// Finds the block at R11 or leaves; keeps what `enterOther` needs.
+  private mutating func findTarget(key: UInt64) {
+    for miss in lookUp(key: key) { cold.append(.leave(miss, operation: current)) }
+    code.store(first, .frame(FrameOffset.target))
+    code.arithmetic(4, .register(second), immediate: -4096)
+    code.store(second, .frame(FrameOffset.nextCodePage))
+  }
+
+  /// RFLAGS, of which the arithmetic flags are in the frame, without RF and VM. Destroys RAX.
+  mutating func loadFlagsImage(into register: Int) {
+    code.instruction(.escape0f, 0xb6, reg: register, .frame(FrameOffset.flags), size: 4)
+    code.instruction(.primary, 0xc1, reg: 4, .register(register), size: 4, immediate: 11, immediateSize: 1)
+    code.instruction(.escape0f, 0xb6, reg: first, .frame(FrameOffset.flags + 1), size: 4)
+    code.arithmetic(4, .register(first), immediate: 0xd5, size: 4)
+    code.arithmetic(1, register, .register(first), size: 4)
+    code.load(first, .frame(FrameOffset.cpu))
+    code.load(first, state(StateOffset.rflags), size: 4)
+    let kept = ~Int32(truncatingIfNeeded: RFLAGS.arithmetic | RFLAGS.rf | RFLAGS.vm)
+    code.arithmetic(4, .register(first), immediate: kept, size: 4)
+    code.arithmetic(1, register, .register(first), size: 4)
+  }
+
+  /// Makes a register RFLAGS: those of the state and those in the frame. Has the state's address in RAX afterwards.
+  private mutating func setFlags(from register: Int) {
+    code.arithmetic(1, .register(register), immediate: Int32(RFLAGS.fixed), size: 4)
+    code.load(first, .frame(FrameOffset.cpu))
+    code.store(register, state(StateOffset.rflags))
+    // Bits 7:0 to 15:8, bit 11 to bit 0.
+    code.load(first, .register(register), size: 4)
+    code.instruction(.primary, 0xc1, reg: 4, .register(first), size: 4, immediate: 8, immediateSize: 1)
+    code.instruction(.primary, 0xc1, reg: 5, .register(register), size: 4, immediate: 11, immediateSize: 1)
+    code.arithmetic(4, .register(register), immediate: 1, size: 4)
+    code.arithmetic(1, first, .register(register), size: 4)
+    code.store(first, .frame(FrameOffset.flags), size: 2)
+    code.load(first, .frame(FrameOffset.cpu))
+  }
+
+  /// Loads CS, whose selector is in R11D, and SS with flat segments. The state's address is in RAX.
+  private mutating func setSegments(code codeAttributes: UInt16, stackAfterCode: Int32, stack: UInt16, cpl: Int64) {
+    for (number, attributes) in [(1, codeAttributes), (2, stack)] {
+      let place = StateOffset.base(number)
+      code.instruction(.primary, 0xc7, reg: 0, state(place), size: 8, immediate: 0, immediateSize: 4)
+      code.instruction(.primary, 0xc7, reg: 0, state(place + 8), size: 4, immediate: -1, immediateSize: 4)
+      code.store(second, state(StateOffset.selector(number)), size: 2)
+      code.instruction(
+        .primary, 0xc7, reg: 0, state(StateOffset.selector(number) + 2), size: 2, immediate: Int64(attributes),
+        immediateSize: 2)
+      code.arithmetic(0, .register(second), immediate: stackAfterCode, size: 4)
+    }
+    code.instruction(.primary, 0xc6, reg: 0, state(StateOffset.cpl), size: 1, immediate: cpl, immediateSize: 1)
+  }
+
+  /// Goes on in the block that was found, at the other privilege level. The state's address is in RAX.
+  private mutating func enterOther(key: UInt64, distance: Int) {
+    code.arithmetic(
+      0, state(StateOffset.tlb), immediate: Int32(distance * MemoryLayout<TLBEntry>.stride), size: 8)
+    code.instruction(
+      .primary, 0xc7, reg: 0, state(StateOffset.blockKey), size: 8, immediate: Int64(key), immediateSize: 4)
+    code.load(second, .frame(FrameOffset.nextCodePage))
+    code.store(second, .frame(FrameOffset.codePage))
+    code.load(second, .frame(FrameOffset.target))
+    code.jump(.memory(base: second, index: nil, scale: 0, displacement: Int32(BlockOffset.entry)))
+    ended = true
+  }
+}

@@ -1,0 +1,118 @@
+import CHost
+import X86
+
+/// What translated code and the chain call of each other.
+enum TranslationHandlers {
+  /// Brings a page into the TLB for an access at a linear address with the current rights. 0 if the access is one for the
+  /// chain.
+  typealias Fill = @convention(c) (UnsafeMutablePointer<CPUState>, UInt64, UInt64) -> UInt64
+
+  /// The first operation of a block that is not translated: counts down, and has the block translated.
+  static let warmUp: OperationHandler = { cpu, op, a, b, result, kind in
+    let heat = op.pointee.immediate &- 1
+    UnsafeMutablePointer(mutating: op).pointee.immediate = heat
+    guard heat == 0 else { return Chain.next(cpu, op, a, b, result, kind) }
+    translate(cpu)
+    return op.pointee.handler(cpu, op, a, b, result, kind)
+  }
+
+  @inline(never)
+  private static func translate(_ cpu: CPU) {
+    guard let block = cpu.pointee.engine.block else { return }
+    Chain.processor(cpu).translateBlock(block)
+  }
+
+  /// The first operation of a block that need not be translated.
+  static let pass: OperationHandler = { cpu, op, a, b, result, kind in
+    return Chain.next(cpu, op, a, b, result, kind)
+  }
+
+  /// Enters the translation at an operation that the chain has reached with lazy flags.
+  static let makeFlagsWhole: OperationHandler = { cpu, op, a, b, result, kind in
+    return op.pointee.handler(
+      cpu, op, 0, 0, LazyFlags.materialize(a, b, result, kind), LazyFlags.materialized)
+  }
+
+  /// Enters the block that `EngineArea.block` names; RIP is at its beginning.
+  static let enterBlock: OperationHandler = { cpu, op, a, b, result, kind in
+    return Chain.enter(cpu, cpu.pointee.engine.block.unsafelyUnwrapped, a, b, result, kind)
+  }
+
+  /// The budget is used up or attention is wanted; no instruction of the block has run.
+  static let stop: OperationHandler = { cpu, op, a, b, result, kind in
+    return Chain.stopBetweenBlocks(cpu, op, a, b, result, kind)
+  }
+
+  /// Takes the direct branch `op` and links the jump that led here to where it goes.
+  static let follow: OperationHandler = { cpu, op, a, b, result, kind in
+    linkExit(cpu, op)
+    return Chain.take(cpu, op, a, b, result, kind)
+  }
+
+  @inline(never)
+  private static func linkExit(_ cpu: CPU, _ op: Op) {
+    guard let link = op.pointee.link else { return }
+    let block = link.assumingMemoryBound(to: CodeBlock.self)
+    guard block.pointee.isDead == 0 else { return }
+    let context = cpu.pointee.engine.context.unsafelyUnwrapped
+    Unmanaged<SoftwareProcessor>.fromOpaque(context)._withUnsafeGuaranteedRef { processor in
+      guard let translator = processor.translator, let record = translator.frame.pointee.record else { return }
+      translator.link(record, to: block)
+    }
+  }
+
+  static let fill: Fill = { cpu, address, isWrite in
+    let context = cpu.pointee.engine.context.unsafelyUnwrapped
+    return Unmanaged<SoftwareProcessor>.fromOpaque(context)._withUnsafeGuaranteedRef {
+      $0.fillForTranslation(address, isWrite: isWrite != 0) ? 1 : 0
+    }
+  }
+}
+
+extension SoftwareProcessor {
+  fileprivate func fillForTranslation(_ address: UInt64, isWrite: Bool) -> Bool {
+    let epoch = cpu.pointee.engine.translationEpoch
+    let deaths = blocks.deathCount
+    do throws(GuestFault) {
+      _ = try translate(linear(address), for: isWrite ? .write : .read, rights: .current)
+    } catch {
+      // The chain runs the instruction and meets the fault again.
+      return false
+    }
+    // Marking a page as accessed is a write, which may have dropped code.
+    guard cpu.pointee.engine.translationEpoch == epoch, blocks.deathCount == deaths,
+      let table = cpu.pointee.engine.tlb
+    else { return false }
+    let entry = table[TranslationCache.index(of: address)]
+    return (isWrite ? entry.writeTag : entry.readTag) == address & ~0xfff
+  }
+}
+
+/// Byte offsets in the structures that generated code reads.
+enum RecordOffset {
+  static let operation = MemoryLayout<ExitRecord>.offset(of: \.operation)!
+  static let handler = MemoryLayout<ExitRecord>.offset(of: \.handler)!
+  static let block = MemoryLayout<ExitRecord>.offset(of: \.block)!
+  static let pageOffset = MemoryLayout<ExitRecord>.offset(of: \.pageOffset)!
+}
+
+enum BlockOffset {
+  static let operations = MemoryLayout<CodeBlock>.offset(of: \.operations)!
+  static let physicalAddress = MemoryLayout<CodeBlock>.offset(of: \.physicalAddress)!
+  static let key = MemoryLayout<CodeBlock>.offset(of: \.key)!
+  static let instructionCount = MemoryLayout<CodeBlock>.offset(of: \.instructionCount)!
+  static let entry = MemoryLayout<CodeBlock>.offset(of: \.entry)!
+}
+
+enum SlotSetOffset {
+  static let tlb = MemoryLayout<PageSlots>.offset(of: \.tlb)!
+  static let epoch = MemoryLayout<PageSlots>.offset(of: \.epoch)!
+  static let wasFilled = MemoryLayout<PageSlots>.offset(of: \.wasFilled)!
+}
+
+enum SlotOffset {
+  static let readPage = MemoryLayout<PageSlot>.offset(of: \.readPage)!
+  static let readAddend = MemoryLayout<PageSlot>.offset(of: \.readAddend)!
+  static let writePage = MemoryLayout<PageSlot>.offset(of: \.writePage)!
+  static let writeAddend = MemoryLayout<PageSlot>.offset(of: \.writeAddend)!
+}

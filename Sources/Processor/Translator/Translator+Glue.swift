@@ -1,0 +1,375 @@
+import CHost
+import X86
+
+/// Positions of the routines that all translations share.
+struct Glue {
+  /// From a thunk, as an `OperationHandler` with the target's address in RAX; at CPL 0, and above.
+  var enter = [0, 0]
+  /// Leaves for the chain at the `ExitRecord` whose address is in RAX.
+  var leave = 0
+  /// Leaves for the chain at the beginning of the block in R11; the code page is set.
+  var enterBlock = 0
+  /// Called when a slice is used up; R11D is how many instructions the block wants. An exit record follows the five bytes
+  /// behind the call.
+  var budget = 0
+  /// Called with an address in RAX that the slot does not have and the highest offset in its page at which the access may
+  /// begin in R11D. An exit record follows the five bytes behind the call. Indexed by set and slot, for reads and for writes.
+  /// Called where the guest's vector registers are not in the host's. An exit record follows the five bytes behind the
+  /// call, for when they cannot be.
+  var loadVectors = 0
+  /// Called with the CPU state in RAX.
+  var bringVectors = 0
+  var putVectors = 0
+  var refillRead: [[Int]] = []
+  var refillWrite: [[Int]] = []
+}
+
+extension Translator {
+  func emitGlue() {
+    var code = HostAssembler(memory, at: 0)
+    emitVectorMoves(&code)
+    emitLeave(&code)
+    for set in 0..<2 { emitEnter(&code, set) }
+    emitLoadVectors(&code)
+    emitEnterBlock(&code)
+    emitBudget(&code)
+    for set in 0..<2 {
+      glue.refillRead.append((0..<Int(PageSlotCount)).map { emitRefill(&code, set, $0, isWrite: false) })
+      glue.refillWrite.append((0..<Int(PageSlotCount)).map { emitRefill(&code, set, $0, isWrite: true) })
+    }
+    code.align(to: 64)
+    used = code.position
+  }
+
+  private static let savedRegisters = [
+    HostRegister.rbx, HostRegister.rbp, HostRegister.r12, HostRegister.r13, HostRegister.r14, HostRegister.r15,
+  ]
+
+  private static func state(_ base: Int, _ offset: Int) -> HostOperand {
+    .memory(base: base, index: nil, scale: 0, displacement: Int32(offset))
+  }
+
+  private func emitEnter(_ code: inout HostAssembler, _ set: Int) {
+    let rax = HostRegister.rax
+    let rdi = HostRegister.rdi
+    let r11 = HostRegister.r11
+    glue.enter[set] = code.position
+    // TEST R9, R9: lazy flags are made whole first.
+    code.instruction(.primary, 0x85, reg: HostRegister.r9, .register(HostRegister.r9), size: 8)
+    let isWhole = code.jump(if: HostCondition.zero)
+    code.loadConstant(rax, Self.address(TranslationHandlers.makeFlagsWhole))
+    code.jump(.register(rax))
+    code.resolve(isWhole)
+    for register in Self.savedRegisters { code.push(register) }
+    code.store(HostRegister.rsp, .frame(FrameOffset.hostStack))
+    code.arithmetic(5, .register(HostRegister.rsp), immediate: 8)
+    code.store(rax, .frame(FrameOffset.target))
+    emitCountOnEntry(&code)
+    // Flags: bits 7:0 to 15:8, bit 11 to bit 0.
+    code.load(r11, .register(HostRegister.r8), size: 4)
+    code.instruction(.primary, 0xc1, reg: 5, .register(r11), size: 4, immediate: 11, immediateSize: 1)
+    code.arithmetic(4, .register(r11), immediate: 1, size: 4)
+    code.load(rax, .register(HostRegister.r8), size: 4)
+    code.instruction(.primary, 0xc1, reg: 4, .register(rax), size: 4, immediate: 8, immediateSize: 1)
+    code.arithmetic(1, rax, .register(r11), size: 4)
+    code.store(rax, .frame(FrameOffset.flags), size: 2)
+    code.load(rax, Self.state(rdi, StateOffset.rip))
+    code.arithmetic(4, .register(rax), immediate: -4096)
+    code.store(rax, .frame(FrameOffset.codePage))
+    // A slice of the budget.
+    let budget = GuestRegisters.budget
+    code.load(budget, Self.state(rdi, StateOffset.budget))
+    code.instruction(.primary, 0xc7, reg: 0, .register(rax), size: 8, immediate: Int64(Self.slice), immediateSize: 4)
+    code.arithmetic(7, budget, .register(rax))
+    code.instruction(.escape0f, 0x40 | HostCondition.less, reg: rax, .register(budget), size: 8)
+    code.arithmetic(5, budget, .register(rax))
+    code.store(budget, .frame(FrameOffset.reserve))
+    code.move(budget, rax)
+    // Tables. Slots hold what one table had, before anything was taken away.
+    code.load(rax, Self.state(rdi, StateOffset.blockCache))
+    code.store(rax, .frame(FrameOffset.blockCache))
+    let tlb = HostOperand.frame(FrameOffset.set(set, SlotSetOffset.tlb))
+    code.load(rax, Self.state(rdi, StateOffset.translationEpoch))
+    code.arithmetic(7, rax, .frame(FrameOffset.set(set, SlotSetOffset.epoch)))
+    let isNewEpoch = code.jump(if: HostCondition.notZero)
+    code.load(rax, Self.state(rdi, StateOffset.tlb))
+    code.arithmetic(7, rax, tlb)
+    let isNewTable = code.jump(if: HostCondition.notZero)
+    let ready = code.position
+    for (guest, host) in GuestRegisters.mapped where host != rdi { code.load(host, Self.state(rdi, guest * 8)) }
+    for guest in GuestRegisters.homeless {
+      code.load(rax, Self.state(rdi, guest * 8))
+      code.store(rax, GuestRegisters.home(guest))
+    }
+    code.load(rdi, Self.state(rdi, 7 * 8))
+    code.jump(.frame(FrameOffset.target))
+
+    code.resolve(isNewTable)
+    var keeps: [HostAssembler.Fixup] = []
+    if set == 0 {
+      // STAC gives rights, so slots stay good; CLAC takes them, which matters if slots were filled in between.
+      let distance = Int32(TranslationCache.pageCount * MemoryLayout<TLBEntry>.stride)
+      code.move(r11, rax)
+      code.arithmetic(5, r11, tlb)
+      code.arithmetic(7, .register(r11), immediate: distance)
+      keeps.append(code.jump(if: HostCondition.zero))
+      code.arithmetic(7, .register(r11), immediate: -distance)
+      let isOther = code.jump(if: HostCondition.notZero)
+      code.arithmetic(7, .frame(FrameOffset.set(set, SlotSetOffset.wasFilled)), immediate: 0, size: 4)
+      keeps.append(code.jump(if: HostCondition.zero))
+      code.resolve(isOther)
+    }
+    code.load(rax, Self.state(rdi, StateOffset.translationEpoch))
+    code.resolve(isNewEpoch)
+    code.store(rax, .frame(FrameOffset.set(set, SlotSetOffset.epoch)))
+    // No vector register is the guest's here. MOVUPS.
+    code.instruction(.escape0f, 0x10, reg: 0, .frame(FrameOffset.emptySlot), size: 4)
+    for slot in 0..<Int(PageSlotCount) {
+      let place = FrameOffset.slot(set, slot)
+      code.instruction(.escape0f, 0x11, reg: 0, .frame(place + SlotOffset.readPage), size: 4)
+      code.instruction(.escape0f, 0x11, reg: 0, .frame(place + SlotOffset.writePage), size: 4)
+    }
+    for keep in keeps { code.resolve(keep) }
+    code.load(rax, Self.state(rdi, StateOffset.tlb))
+    code.store(rax, tlb)
+    code.instruction(
+      .primary, 0xc7, reg: 0, .frame(FrameOffset.set(set, SlotSetOffset.wasFilled)), size: 4, immediate: 0,
+      immediateSize: 4)
+    code.jump(to: ready)
+    code.align(to: 16)
+  }
+
+  private func emitLeave(_ code: inout HostAssembler) {
+    let rax = HostRegister.rax
+    let rcx = HostRegister.rcx
+    let rdi = HostRegister.rdi
+    let r8 = HostRegister.r8
+    let budget = GuestRegisters.budget
+    glue.leave = code.position
+    code.store(rax, .frame(FrameOffset.record))
+    code.load(rax, .frame(FrameOffset.cpu))
+    for (guest, host) in GuestRegisters.mapped { code.store(host, Self.state(rax, guest * 8)) }
+    for guest in GuestRegisters.homeless {
+      code.load(rcx, GuestRegisters.home(guest))
+      code.store(rcx, Self.state(rax, guest * 8))
+    }
+    code.arithmetic(7, .frame(FrameOffset.vectorsAreLoaded), immediate: 0, size: 4)
+    let hasVectors = code.jump(if: HostCondition.notZero)
+    let isWithout = code.position
+    code.move(rdi, rax)
+    code.load(rax, .frame(FrameOffset.record))
+    code.load(rcx, .frame(FrameOffset.codePage))
+    code.arithmetic(0, rcx, Self.state(rax, RecordOffset.pageOffset))
+    code.store(rcx, Self.state(rdi, StateOffset.rip))
+    code.load(rcx, Self.state(rax, RecordOffset.block))
+    code.store(rcx, Self.state(rdi, StateOffset.block))
+    code.arithmetic(0, budget, .frame(FrameOffset.reserve))
+    code.store(budget, Self.state(rdi, StateOffset.budget))
+    code.load(HostRegister.rsi, Self.state(rax, RecordOffset.operation))
+    emitCountOnLeaving(&code)
+    // MOVZX R8D, byte [flags + 1]; AND R8D, 0xd5; MOVZX ECX, byte [flags]; SHL ECX, 11; OR R8D, ECX.
+    code.instruction(.escape0f, 0xb6, reg: r8, .frame(FrameOffset.flags + 1), size: 4)
+    code.arithmetic(4, .register(r8), immediate: 0xd5, size: 4)
+    code.instruction(.escape0f, 0xb6, reg: rcx, .frame(FrameOffset.flags), size: 4)
+    code.instruction(.primary, 0xc1, reg: 4, .register(rcx), size: 4, immediate: 11, immediateSize: 1)
+    code.arithmetic(1, r8, .register(rcx), size: 4)
+    for register in [rcx, HostRegister.rdx, HostRegister.r9] {
+      code.arithmetic(6, register, .register(register), size: 4)
+    }
+    code.load(HostRegister.rsp, .frame(FrameOffset.hostStack))
+    for register in Self.savedRegisters.reversed() { code.pop(register) }
+    code.jump(Self.state(rax, RecordOffset.handler))
+    code.resolve(hasVectors)
+    code.load(HostRegister.rsp, .frame(FrameOffset.hostStack))
+    code.call(to: glue.putVectors)
+    setVectorsAreLoaded(&code, 0)
+    code.jump(to: isWithout)
+    code.align(to: 16)
+  }
+
+  private func setVectorsAreLoaded(_ code: inout HostAssembler, _ value: Int64) {
+    code.instruction(
+      .primary, 0xc7, reg: 0, .frame(FrameOffset.vectorsAreLoaded), size: 4, immediate: value, immediateSize: 4)
+  }
+
+  private func emitVectorMoves(_ code: inout HostAssembler) {
+    let rax = HostRegister.rax
+    glue.putVectors = code.position
+    for number in 0..<16 {
+      // MOVUPS, VEXTRACTF128.
+      code.instruction(.escape0f, 0x11, reg: number, Self.state(rax, StateOffset.xmm(number)), size: 4)
+      guard hasWideVectors else { continue }
+      code.instruction(
+        .escape0f3a, 0x19, reg: number, 0, Self.state(rax, StateOffset.ymmHigh(number)), isW: false, isL: true,
+        prefix: 1, immediate: 1, immediateSize: 1)
+    }
+    if hasWideVectors { code.bytes(0xc5, 0xf8, 0x77) }
+    code.byte(0xc3)
+    code.align(to: 16)
+    glue.bringVectors = code.position
+    for number in 0..<16 {
+      // MOVUPS, or VMOVUPS and VINSERTF128.
+      guard hasWideVectors else {
+        code.instruction(.escape0f, 0x10, reg: number, Self.state(rax, StateOffset.xmm(number)), size: 4)
+        continue
+      }
+      code.instruction(
+        .escape0f, 0x10, reg: number, 0, Self.state(rax, StateOffset.xmm(number)), isW: false, isL: false, prefix: 0)
+      code.instruction(
+        .escape0f3a, 0x18, reg: number, number, Self.state(rax, StateOffset.ymmHigh(number)), isW: false, isL: true,
+        prefix: 1, immediate: 1, immediateSize: 1)
+    }
+    code.byte(0xc3)
+    code.align(to: 16)
+  }
+
+  private func emitLoadVectors(_ code: inout HostAssembler) {
+    let rax = HostRegister.rax
+    glue.loadVectors = code.position
+    // STMXCSR: all exceptions have to be masked.
+    code.instruction(.escape0f, 0xae, reg: 3, .frame(FrameOffset.scratch), size: 4)
+    code.load(rax, .frame(FrameOffset.scratch), size: 4)
+    code.arithmetic(4, .register(rax), immediate: 0x1f80, size: 4)
+    code.arithmetic(7, .register(rax), immediate: 0x1f80, size: 4)
+    let isUnmasked = code.jump(if: HostCondition.notZero)
+    code.load(rax, .frame(FrameOffset.cpu))
+    setVectorsAreLoaded(&code, 1)
+    code.jump(to: glue.bringVectors)
+    code.resolve(isUnmasked)
+    emitLeaveBehindCall(&code)
+  }
+
+  private func emitEnterBlock(_ code: inout HostAssembler) {
+    let rax = HostRegister.rax
+    let r11 = HostRegister.r11
+    // An exit record made on the spot, in the frame's scratch area.
+    glue.enterBlock = code.position
+    let record = FrameOffset.dynamicRecord
+    code.load(rax, Self.state(r11, BlockOffset.operations))
+    code.store(rax, .frame(record + RecordOffset.operation))
+    code.loadConstant(rax, Self.address(TranslationHandlers.enterBlock))
+    code.store(rax, .frame(record + RecordOffset.handler))
+    code.store(r11, .frame(record + RecordOffset.block))
+    code.load(rax, Self.state(r11, BlockOffset.physicalAddress), size: 4)
+    code.arithmetic(4, .register(rax), immediate: 0xfff, size: 4)
+    code.store(rax, .frame(record + RecordOffset.pageOffset))
+    code.loadAddress(rax, .frame(record))
+    code.jump(to: glue.leave)
+    code.align(to: 16)
+  }
+
+  private func emitBudget(_ code: inout HostAssembler) {
+    let rax = HostRegister.rax
+    let r11 = HostRegister.r11
+    let budget = GuestRegisters.budget
+    glue.budget = code.position
+    code.load(rax, .frame(FrameOffset.attention))
+    code.arithmetic(7, Self.state(rax, 0), immediate: 0, size: 4)
+    let isWanted = code.jump(if: HostCondition.notZero)
+    code.arithmetic(0, budget, .frame(FrameOffset.reserve))
+    code.arithmetic(7, budget, .register(r11))
+    let isShort = code.jump(if: HostCondition.less)
+    code.instruction(.primary, 0xc7, reg: 0, .register(rax), size: 8, immediate: Int64(Self.slice), immediateSize: 4)
+    code.arithmetic(7, budget, .register(rax))
+    code.instruction(.escape0f, 0x40 | HostCondition.less, reg: rax, .register(budget), size: 8)
+    code.arithmetic(5, budget, .register(rax))
+    code.store(budget, .frame(FrameOffset.reserve))
+    code.move(budget, rax)
+    code.byte(0xc3)
+    code.resolve(isShort)
+    code.arithmetic(5, budget, .frame(FrameOffset.reserve))
+    code.resolve(isWanted)
+    emitLeaveBehindCall(&code)
+  }
+
+  /// Leaves at the exit record behind the jump behind the call that led here.
+  private func emitLeaveBehindCall(_ code: inout HostAssembler) {
+    code.pop(HostRegister.rax)
+    code.arithmetic(0, .register(HostRegister.rax), immediate: 5)
+    code.jump(to: glue.leave)
+    code.align(to: 16)
+  }
+
+  /// The host's registers that a called function may change and that hold the guest's.
+  private static let volatileRegisters = [
+    HostRegister.rdx, HostRegister.rsi, HostRegister.rdi, HostRegister.r8, HostRegister.r9, HostRegister.r10,
+  ]
+
+  private func emitRefill(_ code: inout HostAssembler, _ set: Int, _ slot: Int, isWrite: Bool) -> Int {
+    let rax = HostRegister.rax
+    let rcx = HostRegister.rcx
+    let r11 = HostRegister.r11
+    let place = FrameOffset.slot(set, slot)
+    let page = place + (isWrite ? SlotOffset.writePage : SlotOffset.readPage)
+    let addend = place + (isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend)
+    let tag = isWrite ? TLBOffset.writeTag : TLBOffset.readTag
+    let start = code.position
+    code.store(rcx, .frame(FrameOffset.scratch))
+    code.store(rax, .frame(FrameOffset.scratch + 8))
+    let again = code.position
+    // The entry's place: see `TranslationCache.index`; 32 bytes each.
+    code.move(rcx, rax)
+    code.instruction(.primary, 0xc1, reg: 5, .register(rcx), size: 8, immediate: 10, immediateSize: 1)
+    code.arithmetic(6, rcx, .register(rax), size: 4)
+    code.instruction(.primary, 0xc1, reg: 5, .register(rcx), size: 4, immediate: 7, immediateSize: 1)
+    code.arithmetic(4, .register(rcx), immediate: Int32((TranslationCache.pageCount - 1) << 5), size: 4)
+    code.arithmetic(0, rcx, .frame(FrameOffset.set(set, SlotSetOffset.tlb)))
+    code.arithmetic(5, rax, Self.state(rcx, tag))
+    code.arithmetic(7, rax, .register(r11))
+    let isMiss = code.jump(if: HostCondition.above)
+    code.load(rax, Self.state(rcx, tag))
+    code.store(rax, .frame(page))
+    code.load(r11, Self.state(rcx, TLBOffset.host))
+    code.arithmetic(5, r11, .register(rax))
+    code.store(r11, .frame(addend))
+    code.instruction(
+      .primary, 0xc7, reg: 0, .frame(FrameOffset.set(set, SlotSetOffset.wasFilled)), size: 4, immediate: 1,
+      immediateSize: 4)
+    code.load(rcx, .frame(FrameOffset.scratch))
+    code.byte(0xc3)
+
+    code.resolve(isMiss)
+    code.arithmetic(7, .register(rax), immediate: 0xfff)
+    let crosses = code.jump(if: HostCondition.belowOrEqual)
+    code.store(r11, .frame(FrameOffset.scratch + 16))
+    for register in Self.volatileRegisters { code.push(register) }
+    code.arithmetic(5, .register(HostRegister.rsp), immediate: 8)
+    emitIfVectorsAreLoaded(&code, call: glue.putVectors)
+    code.load(HostRegister.rdi, .frame(FrameOffset.cpu))
+    code.load(HostRegister.rsi, .frame(FrameOffset.scratch + 8))
+    code.loadConstant(HostRegister.rdx, isWrite ? 1 : 0)
+    code.loadConstant(rax, Self.address(TranslationHandlers.fill))
+    code.instruction(.primary, 0xff, reg: 2, .register(rax), size: 4)
+    code.store(rax, .frame(FrameOffset.scratch + 24))
+    emitIfVectorsAreLoaded(&code, call: glue.bringVectors)
+    code.load(rax, .frame(FrameOffset.scratch + 24))
+    code.arithmetic(0, .register(HostRegister.rsp), immediate: 8)
+    for register in Self.volatileRegisters.reversed() { code.pop(register) }
+    code.instruction(.primary, 0x85, reg: rax, .register(rax), size: 4)
+    let isRefused = code.jump(if: HostCondition.zero)
+    code.load(rax, .frame(FrameOffset.scratch + 8))
+    code.load(r11, .frame(FrameOffset.scratch + 16))
+    code.jump(to: again)
+    code.resolve(crosses)
+    code.resolve(isRefused)
+    code.load(rcx, .frame(FrameOffset.scratch))
+    emitLeaveBehindCall(&code)
+    return start
+  }
+
+  private func emitIfVectorsAreLoaded(_ code: inout HostAssembler, call routine: Int) {
+    code.arithmetic(7, .frame(FrameOffset.vectorsAreLoaded), immediate: 0, size: 4)
+    let areNot = code.jump(if: HostCondition.zero)
+    code.load(HostRegister.rax, .frame(FrameOffset.cpu))
+    code.call(to: routine)
+    code.resolve(areNot)
+  }
+
+  static func address(_ handler: OperationHandler) -> UInt64 {
+    UInt64(UInt(bitPattern: unsafeBitCast(handler, to: UnsafeRawPointer.self)))
+  }
+
+  private static func address(_ function: TranslationHandlers.Fill) -> UInt64 {
+    UInt64(UInt(bitPattern: unsafeBitCast(function, to: UnsafeRawPointer.self)))
+  }
+}

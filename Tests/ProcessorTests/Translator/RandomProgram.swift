@@ -1,0 +1,210 @@
+import TestSupport
+
+/// Random instructions: general and vector ones, most of them on memory off a few base registers that keep their values
+/// or move by constants. None leaves a flag undefined.
+struct RandomProgram {
+  var random: SeededRandom
+  let is64: Bool
+  private(set) var bytes: [UInt8] = []
+  /// Where each instruction begins.
+  private(set) var starts: [Int] = []
+
+  /// Registers that hold pointers, and others.
+  static let bases64 = [3, 5, 6, 8, 10, 12, 13, 14]
+  static let bases32 = [3, 5, 6]
+  static let others64 = [0, 1, 2, 7, 9, 11, 15]
+  static let others32 = [0, 1, 2, 7]
+
+  var bases: [Int] { is64 ? Self.bases64 : Self.bases32 }
+
+  init(seed: UInt64, is64: Bool, count: Int, isWild: Bool = false) {
+    random = SeededRandom(seed: seed)
+    self.is64 = is64
+    for _ in 0..<count {
+      starts.append(bytes.count)
+      instruction(isWild: isWild)
+    }
+    bytes.append(0xf4)
+  }
+
+  private enum Operand {
+    case register(Int)
+    case memory(base: Int?, index: Int?, scale: Int, displacement: Int32, isNarrow: Bool, segment: UInt8?)
+  }
+
+  private mutating func below(_ bound: Int) -> Int { Int(random.next() % UInt64(bound)) }
+  private mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
+  private mutating func pick<T>(_ list: [T]) -> T { list[below(list.count)] }
+
+  private mutating func other() -> Int {
+    chance(8) ? pick(bases) : pick(is64 ? Self.others64 : Self.others32)
+  }
+
+  private mutating func memory(isWild: Bool) -> Operand {
+    var displacement: Int32
+    switch below(8) {
+    case 0: displacement = Int32(pick([0x1000, -0x1000, 0x2000, 0x3000, 0x1008, -0x2000, 0x9000]))
+    case 1: displacement = Int32(pick([0x7f8, 0x800, -0x800, -0x801, 0x808]))
+    default: displacement = Int32(below(48)) - 24
+    }
+    if isWild, chance(20) { displacement = Int32(truncatingIfNeeded: random.next()) }
+    let index = chance(15) ? pick([0, 1, is64 ? 11 : 2, is64 ? 15 : 7]) : nil
+    let base = index != nil && chance(10) ? nil : chance(8) ? 4 : pick(bases)
+    return .memory(
+      base: base, index: index, scale: below(4), displacement: displacement, isNarrow: is64 && chance(8),
+      segment: chance(isWild ? 12 : 4) ? pick([0x64, 0x65]) : nil)
+  }
+
+  // MARK: Encoding
+
+  private mutating func emit(
+    _ escape: [UInt8], _ opcode: UInt8, reg: Int, _ rm: Operand, size: Int, prefix: UInt8? = nil,
+    immediate: [UInt8] = [], isLocked: Bool = false
+  ) {
+    if isLocked { bytes.append(0xf0) }
+    if size == 2 { bytes.append(0x66) }
+    if let prefix { bytes.append(prefix) }
+    var rex: UInt8 = size == 8 ? 0x48 : 0
+    if reg & 8 != 0 { rex |= 0x44 }
+    if size == 1, is64, chance(50) { rex |= 0x40 }
+    var tail: [UInt8] = []
+    let field = UInt8(reg & 7) << 3
+    switch rm {
+    case .register(let number):
+      if number & 8 != 0 { rex |= 0x41 }
+      tail = [0xc0 | field | UInt8(number & 7)]
+    case .memory(let base, let index, let scale, let displacement, let isNarrow, let segment):
+      if let segment { bytes.append(segment) }
+      if isNarrow { bytes.append(0x67) }
+      if let base, base & 8 != 0 { rex |= 0x41 }
+      if let index, index & 8 != 0 { rex |= 0x42 }
+      let isShort = base != nil && Int32(Int8(truncatingIfNeeded: displacement)) == displacement
+      let mod: UInt8 = base == nil ? 0 : isShort ? 0x40 : 0x80
+      let scaleBits = UInt8(scale) << 6
+      if let index {
+        tail = [mod | field | 4, scaleBits | UInt8(index & 7) << 3 | UInt8((base ?? 5) & 7)]
+      } else if let base, base & 7 == 4 {
+        tail = [mod | field | 4, 0x24]
+      } else {
+        tail = [mod | field | UInt8((base ?? 5) & 7)]
+      }
+      let raw = UInt32(bitPattern: displacement)
+      tail += isShort ? [UInt8(truncatingIfNeeded: raw)] : (0..<4).map { UInt8(truncatingIfNeeded: raw >> (8 * $0)) }
+    }
+    if rex != 0 { bytes.append(rex | 0x40) }
+    bytes += escape + [opcode] + tail + immediate
+  }
+
+  private mutating func constant(_ size: Int) -> [UInt8] {
+    (0..<min(size, 4)).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+  }
+
+  // MARK: Instructions
+
+  private mutating func size() -> Int { pick(is64 ? [1, 2, 4, 4, 8, 8] : [1, 2, 4, 4]) }
+
+  private mutating func operand(_ isWild: Bool) -> Operand { chance(65) ? memory(isWild: isWild) : .register(other()) }
+
+  private mutating func instruction(isWild: Bool) {
+    let size = size()
+    let wide: UInt8 = size == 1 ? 0 : 1
+    let rm = operand(isWild)
+    var isMemory = false
+    if case .memory = rm { isMemory = true }
+    switch below(24) {
+    case 0, 1, 2:
+      // ADD to CMP, either way round, LOCK where it may be.
+      let number = UInt8(below(8))
+      let isStore = chance(50)
+      emit(
+        [], number << 3 | (isStore ? 0 : 2) | wide, reg: other(), rm, size: size,
+        isLocked: isStore && isMemory && number != 7 && chance(20))
+    case 3:
+      let isShort = size > 1 && chance(60)
+      emit(
+        [], isShort ? 0x83 : 0x80 | wide, reg: below(8), rm, size: size,
+        immediate: constant(isShort ? 1 : size))
+    case 4, 5: emit([], 0x88 | wide, reg: other(), rm, size: size)
+    case 6, 7: emit([], 0x8a | wide, reg: other(), rm, size: size)
+    case 8: emit([], 0xc6 | wide, reg: 0, rm, size: size, immediate: constant(size))
+    case 9: emit([], 0xf6 | wide, reg: pick([2, 3]), rm, size: size)
+    case 10: emit([], 0xfe | wide, reg: below(2), rm, size: size)
+    case 11: emit([0x0f], pick([0xb6, 0xb7, 0xbe, 0xbf]), reg: other(), rm, size: max(size, 4))
+    case 12: emit([], 0x86 | wide, reg: other(), rm, size: size)
+    case 13: emit([0x0f], pick([0xb0, 0xc0]) | wide, reg: other(), rm, size: size, isLocked: isMemory && chance(30))
+    case 14: emit([0x0f], 0x40 | UInt8(below(16)), reg: other(), rm, size: max(size, 2))
+    case 15: emit([0x0f], 0x90 | UInt8(below(16)), reg: 0, rm, size: 1)
+    case 16: emit([], 0x8d, reg: other(), memory(isWild: isWild), size: max(size, 4))
+    case 17: stack()
+    case 18: move(isWild)
+    case 19:
+      // Jcc over nothing: a block ends.
+      bytes += [0x70 | UInt8(below(16)), 0]
+    case 20, 21, 22: vector(isWild)
+    default:
+      // CALL next; or MUL.
+      if chance(50) { bytes += [0xe8, 0, 0, 0, 0] } else { emit([], 0x84 | wide, reg: other(), rm, size: size) }
+    }
+  }
+
+  private mutating func stack() {
+    let register = other()
+    let rex: [UInt8] = register & 8 != 0 ? [0x41] : []
+    switch below(6) {
+    case 0, 1: bytes += rex + [0x50 | UInt8(register & 7)]
+    case 2, 3: bytes += rex + [0x58 | UInt8(register & 7)]
+    case 4: bytes += [0x6a, UInt8(truncatingIfNeeded: random.next())]
+    default: emit([], 0xff, reg: 6, memory(isWild: false), size: 4)
+    }
+  }
+
+  /// A base register moves by a constant, or gets another value.
+  private mutating func move(_ isWild: Bool) {
+    let base = chance(20) ? 4 : pick(bases)
+    if isWild, is64, chance(50) {
+      let value = WildAddress.pick(&random)
+      bytes += [base & 8 != 0 ? 0x49 : 0x48, 0xb8 | UInt8(base & 7)]
+      bytes += (0..<8).map { UInt8(truncatingIfNeeded: value >> (8 * UInt64($0))) }
+      return
+    }
+    let distance = Int32(pick([8, -8, 16, -16, 0x1000, -0x1000, 0x18, 1, 0x2000, -0x2000, 0x10_0000]))
+    let raw = UInt32(bitPattern: distance)
+    emit(
+      [], 0x81, reg: pick([0, 5]), .register(base), size: is64 ? 8 : 4,
+      immediate: (0..<4).map { UInt8(truncatingIfNeeded: raw >> (8 * $0)) })
+  }
+
+  private mutating func vector(_ isWild: Bool) {
+    let number = is64 ? below(16) : below(8)
+    let rm: Operand = chance(70) ? memory(isWild: isWild) : .register(is64 ? below(16) : below(8))
+    switch below(9) {
+    case 0: emit([0x0f], 0x10 | UInt8(below(2)), reg: number, rm, size: 4)
+    case 1: emit([0x0f], 0x28, reg: number, rm, size: 4)
+    case 2: emit([0x0f], 0x29, reg: number, rm, size: 4)
+    case 3: emit([0x0f], pick([0xef, 0xfe, 0xd4, 0x74, 0x60]), reg: number, rm, size: 4, prefix: 0x66)
+    case 4: emit([0x0f], pick([0x6f, 0x7f]), reg: number, rm, size: 4, prefix: 0xf3)
+    case 5: emit([0x0f], pick([0x6e, 0x7e]), reg: number, operand(isWild), size: 4, prefix: 0x66)
+    case 6: emit([0x0f], 0xd7, reg: other(), .register(number), size: 4, prefix: 0x66)
+    case 7: emit([0x0f], 0xc4, reg: number, operand(isWild), size: 4, prefix: 0x66, immediate: [UInt8(below(8))])
+    default: emit([0x0f], 0x2f, reg: number, rm, size: 4)
+    }
+  }
+}
+
+/// Addresses that a guest might try.
+enum WildAddress {
+  static let list: [UInt64] = [
+    0, 1, 8, ~0, ~0 - 7, ~0 - 0xfff, 0x7fff_ffff, 0x8000_0000, 0xffff_fffc, 0x1_0000_0000, 0x7fff_ffff_fffc,
+    0x8000_0000_0000, 0xffff_8000_0000_0000, 0xffff_7fff_ffff_fffc, 1 << 63, (1 << 63) - 4, 0x1f_fff8, 0x1f_fffd,
+    0x20_0000, 0x3f_fffc, 0x40_0ffc, 0x40_2ffc, 0x40_7ffc, 0x40_8ff8, 0x40_9000, 0x4000_0000_0000_0000,
+    0x4fff_ffff_ffff_f000, 0x7fff_ffff_ffff_f000,
+  ]
+
+  static func pick(_ random: inout SeededRandom) -> UInt64 {
+    switch random.next() % 6 {
+    case 0: random.next()
+    case 1: 0x4000_0000_0000_0000 | random.next() >> 4
+    default: list[Int(random.next() % UInt64(list.count))] &+ (random.next() % 5 == 0 ? random.next() % 64 : 0)
+    }
+  }
+}
