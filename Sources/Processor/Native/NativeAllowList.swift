@@ -36,8 +36,13 @@ enum NativeAllowList {
     return groups
   }()
 
+  /// Whether a memory operand of `size` bytes must be aligned to its size.
+  static func needsAlignment(_ mnemonic: ZydisMnemonic, size: Int, isVEX: Bool) -> Bool {
+    isVEX ? wantsAlignment(mnemonic) : size == 16 && !toleratesMisalignment(mnemonic)
+  }
+
   /// Memory operands of 16 bytes without VEX prefix must be aligned, but not those of these.
-  static func toleratesMisalignment(_ mnemonic: ZydisMnemonic) -> Bool {
+  private static func toleratesMisalignment(_ mnemonic: ZydisMnemonic) -> Bool {
     switch mnemonic {
     case ZYDIS_MNEMONIC_MOVUPS, ZYDIS_MNEMONIC_MOVUPD, ZYDIS_MNEMONIC_MOVDQU, ZYDIS_MNEMONIC_LDDQU,
       ZYDIS_MNEMONIC_PCMPESTRI, ZYDIS_MNEMONIC_PCMPESTRM, ZYDIS_MNEMONIC_PCMPISTRI, ZYDIS_MNEMONIC_PCMPISTRM:
@@ -47,7 +52,7 @@ enum NativeAllowList {
   }
 
   /// With a VEX prefix only these want alignment, to the size of their memory operand.
-  static func wantsAlignment(_ mnemonic: ZydisMnemonic) -> Bool {
+  private static func wantsAlignment(_ mnemonic: ZydisMnemonic) -> Bool {
     switch mnemonic {
     case ZYDIS_MNEMONIC_VMOVAPS, ZYDIS_MNEMONIC_VMOVAPD, ZYDIS_MNEMONIC_VMOVDQA, ZYDIS_MNEMONIC_VMOVNTPS,
       ZYDIS_MNEMONIC_VMOVNTPD, ZYDIS_MNEMONIC_VMOVNTDQ, ZYDIS_MNEMONIC_VMOVNTDQA:

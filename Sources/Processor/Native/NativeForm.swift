@@ -99,11 +99,7 @@ struct NativeForm {
       operand.pointee.mem.type == ZYDIS_MEMOP_TYPE_MEM, memory == nil, (1...32).contains(size)
     else { return false }
     let isWrite = operand.pointee.isWritten
-    let mnemonic = instruction.pointee.mnemonic
-    let isAligned =
-      isVEX
-      ? NativeAllowList.wantsAlignment(mnemonic)
-      : size == 16 && !NativeAllowList.toleratesMisalignment(mnemonic)
+    let isAligned = NativeAllowList.needsAlignment(instruction.pointee.mnemonic, size: size, isVEX: isVEX)
     memory = NativeMemoryAccess(size: size, isWrite: isWrite, isAligned: isAligned)
     traits.memorySize = size
     if isWrite { traits.insert(.writesMemory) }
@@ -234,7 +230,7 @@ struct NativeForm {
   private func emitLegacy(into code: inout NativeAssembler) {
     // x87 instructions ignore all prefixes.
     let isX87 = instruction.pointee.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT
-    if !isX87, let prefix = mandatoryPrefix { code.emit(prefix) }
+    if !isX87, let prefix = instruction.pointee.mandatoryPrefix { code.emit(prefix) }
     let rex =
       0x40 | (isW && !isX87 ? 8 : 0) | (regField >= 8 ? 4 : 0) | (memory != nil || rmField >= 8 ? 1 : 0)
     if rex != 0x40 { code.emit(UInt8(rex)) }
@@ -248,13 +244,6 @@ struct NativeForm {
     emitModRM(into: &code)
   }
 
-  private var mandatoryPrefix: UInt8? {
-    withUnsafeBytes(of: instruction.pointee.raw.prefixes) { bytes in
-      bytes.bindMemory(to: ZydisDecodedInstructionRawPrefixes_.self).prefix(Int(instruction.pointee.raw.prefix_count))
-        .first { $0.type == ZYDIS_PREFIX_TYPE_MANDATORY }?.value
-    }
-  }
-
   private func emitVEX(into code: inout NativeAssembler) {
     let raw = instruction.pointee.raw
     let isBaseHigh = memory != nil || rmField >= 8
@@ -263,6 +252,16 @@ struct NativeForm {
       (isW ? 0x80 : 0) | UInt8(~vvvvField & 15) << 3 | UInt8(raw.vex.L) << 2 | UInt8(raw.vex.pp),
       instruction.pointee.opcode)
     emitModRM(into: &code)
+  }
+}
+
+extension ZydisDecodedInstruction {
+  /// The prefix that is a part of the opcode.
+  var mandatoryPrefix: UInt8? {
+    withUnsafeBytes(of: raw.prefixes) { bytes in
+      bytes.bindMemory(to: ZydisDecodedInstructionRawPrefixes_.self).prefix(Int(raw.prefix_count))
+        .first { $0.type == ZYDIS_PREFIX_TYPE_MANDATORY }?.value
+    }
   }
 }
 

@@ -46,9 +46,24 @@ extension BlockTranslation {
     code.jump(.memory(base: first, index: nil, scale: 0, displacement: Int32(BlockOffset.entry)))
   }
 
-  /// Leaves for the chain at the current instruction where a look-up has failed; nothing has changed.
-  private mutating func leave(at misses: [HostAssembler.Fixup]) {
-    for miss in misses { cold.append(.leave(miss, operation: current)) }
+  /// Looks up the block at RIP, which is in R11, and keeps it for `enterKept`; leaves for the chain if there is none.
+  /// `key` is the mode of the code there, this block's by default.
+  mutating func keepTarget(key: UInt64? = nil) {
+    let second = GuestRegisters.second
+    for miss in lookUp(key: key) { leave(at: miss) }
+    code.store(GuestRegisters.first, .frame(FrameOffset.target))
+    code.arithmetic(4, .register(second), immediate: -4096)
+    code.store(second, .frame(FrameOffset.nextCodePage))
+  }
+
+  /// Enters the block that was kept.
+  mutating func enterKept() {
+    let second = GuestRegisters.second
+    code.load(second, .frame(FrameOffset.nextCodePage))
+    code.store(second, .frame(FrameOffset.codePage))
+    code.load(second, .frame(FrameOffset.target))
+    code.jump(.memory(base: second, index: nil, scale: 0, displacement: Int32(BlockOffset.entry)))
+    ended = true
   }
 
   // MARK: Jumps
@@ -69,7 +84,7 @@ extension BlockTranslation {
     }
     guard instruction.pointee.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR, loadTarget() else { return false }
     saveFlags()
-    leave(at: lookUp())
+    for miss in lookUp() { leave(at: miss) }
     enterFound()
     ended = true
     return true
@@ -115,23 +130,17 @@ extension BlockTranslation {
   mutating func emitCall() -> Bool {
     guard hasPlainStack, instruction.pointee.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR else { return false }
     saveFlags()
-    ended = true
     if isDirect {
       pushReturnAddress()
       follow(current)
+      ended = true
       return true
     }
     guard loadTarget() else { return false }
     destroyFlags()
-    leave(at: lookUp())
-    code.store(GuestRegisters.first, .frame(FrameOffset.target))
-    code.arithmetic(4, .register(GuestRegisters.second), immediate: -4096)
-    code.store(GuestRegisters.second, .frame(FrameOffset.nextCodePage))
+    keepTarget()
     pushReturnAddress()
-    code.load(GuestRegisters.second, .frame(FrameOffset.nextCodePage))
-    code.store(GuestRegisters.second, .frame(FrameOffset.codePage))
-    code.load(GuestRegisters.second, .frame(FrameOffset.target))
-    code.jump(.memory(base: GuestRegisters.second, index: nil, scale: 0, displacement: Int32(BlockOffset.entry)))
+    enterKept()
     return true
   }
 
@@ -142,7 +151,7 @@ extension BlockTranslation {
     destroyFlags()
     let source = access(stack(0), size: wordSize, isWrite: false)
     code.load(GuestRegisters.second, source, size: wordSize)
-    leave(at: lookUp())
+    for miss in lookUp() { leave(at: miss) }
     moveStackPointer(by: Int32(wordSize) + released)
     enterFound()
     ended = true

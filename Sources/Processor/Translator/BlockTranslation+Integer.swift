@@ -226,14 +226,7 @@ extension BlockTranslation {
   /// The decoded instruction's form. Nil if one of its operands cannot be replaced.
   func form() -> Form? {
     let raw = instruction.pointee.raw
-    let map: OpcodeMap
-    switch instruction.pointee.opcode_map {
-    case ZYDIS_OPCODE_MAP_DEFAULT: map = .primary
-    case ZYDIS_OPCODE_MAP_0F: map = .escape0f
-    case ZYDIS_OPCODE_MAP_0F38: map = .escape0f38
-    case ZYDIS_OPCODE_MAP_0F3A: map = .escape0f3a
-    default: return nil
-    }
+    guard let map = OpcodeMap(instruction.pointee.opcode_map) else { return nil }
     var form = Form(
       map: map, opcode: instruction.pointee.opcode, size: operandSize, field: Int(raw.modrm.reg),
       isLocked: instruction.pointee.attributes & ZYDIS_ATTRIB_HAS_LOCK != 0, immediate: immediate)
@@ -586,14 +579,14 @@ extension BlockTranslation {
         .primary, 0xc1, reg: 7, .register(first), size: form.size, immediate: Int64(form.size * 8 - 1), immediateSize: 1
       )
       code.arithmetic(7, first, .register(HostRegister.rdx), size: form.size)
-      cold.append(.leave(code.jump(if: HostCondition.notZero), operation: current))
+      leave(if: HostCondition.notZero)
       code.load(first, rm, size: form.size)
       code.arithmetic(0, .register(first), immediate: 1, size: form.size)
       code.arithmetic(7, .register(first), immediate: 1, size: form.size)
-      cold.append(.leave(code.jump(if: HostCondition.belowOrEqual), operation: current))
+      leave(if: HostCondition.belowOrEqual)
     } else {
       code.arithmetic(7, HostRegister.rdx, rm, size: form.size)
-      cold.append(.leave(code.jump(if: HostCondition.aboveOrEqual), operation: current))
+      leave(if: HostCondition.aboveOrEqual)
     }
     restoreFlags()
     code.move(first, hostOfRAX)

@@ -7,8 +7,25 @@ extension BlockTranslation {
   private var isSupervisor: Bool { !mode.contains(.unprivileged) }
 
   /// A field of the CPU state whose address is in RAX.
-  private func state(_ offset: Int) -> HostOperand {
+  func state(_ offset: Int) -> HostOperand {
     .memory(base: GuestRegisters.first, index: nil, scale: 0, displacement: Int32(offset))
+  }
+
+  /// TEST dword [field of the state], bits. The state's address is in RAX.
+  mutating func test(_ offset: Int, _ bits: UInt64) {
+    code.instruction(
+      .primary, 0xf7, reg: 0, state(offset), size: 4, immediate: Int64(bits), immediateSize: 4)
+  }
+
+  /// Leaves for the chain if something waits for interrupts to be let in. The state's address is in RAX; destroys R11.
+  mutating func leaveIfEventsWait() {
+    let second = GuestRegisters.second
+    code.instruction(.escape0f, 0xb6, reg: second, state(StateOffset.interruptPending), size: 4)
+    for place in [StateOffset.nmiPending, StateOffset.wantsInterruptWindow] {
+      code.instruction(.primary, 0x0a, reg: second, state(place), size: 1, hasByteRegister: true)
+    }
+    code.instruction(.primary, 0x84, reg: second, .register(second), size: 1, hasByteRegister: true)
+    leave(if: HostCondition.notZero)
   }
 
   mutating func emitClearInterrupts() -> Bool {
@@ -25,16 +42,9 @@ extension BlockTranslation {
     destroyFlags()
     let second = GuestRegisters.second
     code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
-    code.instruction(.escape0f, 0xb6, reg: second, state(StateOffset.interruptPending), size: 4)
-    for place in [StateOffset.nmiPending, StateOffset.wantsInterruptWindow] {
-      code.instruction(
-        .primary, 0x0a, reg: second, state(place), size: 1, hasByteRegister: true)
-    }
-    code.instruction(.primary, 0x84, reg: second, .register(second), size: 1, hasByteRegister: true)
-    cold.append(.leave(code.jump(if: HostCondition.notZero), operation: current))
-    // TEST dword [rflags], IF: no shadow where interrupts were let in before.
-    code.instruction(
-      .primary, 0xf7, reg: 0, state(StateOffset.rflags), size: 4, immediate: Int64(RFLAGS.if), immediateSize: 4)
+    leaveIfEventsWait()
+    // No shadow where interrupts were let in before.
+    test(StateOffset.rflags, RFLAGS.if)
     let wasSet = code.jump(if: HostCondition.notZero)
     code.arithmetic(1, state(StateOffset.rflags), immediate: Int32(RFLAGS.if), size: 4)
     code.instruction(
@@ -83,14 +93,11 @@ extension BlockTranslation {
     guard let rax = GuestRegisters.host(GuestRegisters.rax) else { return false }
     destroyFlags()
     code.load(first, .frame(FrameOffset.cpu))
-    code.instruction(
-      .primary, 0xf7, reg: 0, state(StateOffset.intercepts), size: 4,
-      immediate: Int64(CPUIntercepts.timeStampCounter.rawValue), immediateSize: 4)
-    cold.append(.leave(code.jump(if: HostCondition.notZero), operation: current))
+    test(StateOffset.intercepts, UInt64(CPUIntercepts.timeStampCounter.rawValue))
+    leave(if: HostCondition.notZero)
     if !isSupervisor {
-      code.instruction(
-        .primary, 0xf7, reg: 0, state(StateOffset.cr4), size: 4, immediate: Int64(CR4.tsd), immediateSize: 4)
-      cold.append(.leave(code.jump(if: HostCondition.notZero), operation: current))
+      test(StateOffset.cr4, CR4.tsd)
+      leave(if: HostCondition.notZero)
     }
     code.load(second, state(StateOffset.tscOffset))
     if instruction.pointee.mnemonic == ZYDIS_MNEMONIC_RDTSCP {

@@ -9,21 +9,6 @@ extension BlockTranslation {
   private var first: Int { GuestRegisters.first }
   private var second: Int { GuestRegisters.second }
 
-  private func state(_ offset: Int) -> HostOperand {
-    .memory(base: first, index: nil, scale: 0, displacement: Int32(offset))
-  }
-
-  /// Leaves for the chain if the condition holds.
-  private mutating func leave(if condition: UInt8) {
-    cold.append(.leave(code.jump(if: condition), operation: current))
-  }
-
-  /// TEST dword [field of the state], bits.
-  private mutating func test(_ offset: Int, _ bits: UInt64) {
-    code.instruction(
-      .primary, 0xf7, reg: 0, state(offset), size: 4, immediate: Int64(bits), immediateSize: 4)
-  }
-
   /// Leaves unless the slots of the other privilege level are good for the table that lies `distance` entries from the
   /// current one. The state's address is in RAX.
   private mutating func checkSlots(_ set: Int, distance: Int) {
@@ -53,7 +38,7 @@ extension BlockTranslation {
     leave(if: HostCondition.notZero)
     checkSlots(0, distance: -Self.toUser)
     code.load(second, state(StateOffset.lstar))
-    findTarget(key: key)
+    keepTarget(key: key)
 
     // The image of RFLAGS in R11, the address of the next instruction in RCX.
     loadFlagsImage(into: second)
@@ -86,19 +71,13 @@ extension BlockTranslation {
     test(StateOffset.rflags, RFLAGS.ac)
     leave(if: HostCondition.notZero)
     checkSlots(1, distance: Self.toUser)
-    // Nothing may wait for interrupts to be let in.
-    code.instruction(.escape0f, 0xb6, reg: second, state(StateOffset.interruptPending), size: 4)
-    for place in [StateOffset.nmiPending, StateOffset.wantsInterruptWindow] {
-      code.instruction(.primary, 0x0a, reg: second, state(place), size: 1, hasByteRegister: true)
-    }
-    code.instruction(.primary, 0x84, reg: second, .register(second), size: 1, hasByteRegister: true)
-    leave(if: HostCondition.notZero)
+    leaveIfEventsWait()
     code.load(second, GuestRegisters.home(11))
     code.instruction(
       .primary, 0xf7, reg: 0, .register(second), size: 4, immediate: Int64(RFLAGS.tf | RFLAGS.ac), immediateSize: 4)
     leave(if: HostCondition.notZero)
     code.move(second, HostRegister.rcx)
-    findTarget(key: key)
+    keepTarget(key: key)
 
     code.load(second, GuestRegisters.home(11), size: 4)
     code.arithmetic(4, .register(second), immediate: Int32(SystemCalls.returnedFlags), size: 4)
@@ -114,14 +93,6 @@ extension BlockTranslation {
       cpl: 3)
     enterOther(key: key, distance: Self.toUser)
     return true
-  }
-
-  /// Finds the block at R11 or leaves; keeps what `enterOther` needs.
-  private mutating func findTarget(key: UInt64) {
-    for miss in lookUp(key: key) { cold.append(.leave(miss, operation: current)) }
-    code.store(first, .frame(FrameOffset.target))
-    code.arithmetic(4, .register(second), immediate: -4096)
-    code.store(second, .frame(FrameOffset.nextCodePage))
   }
 
   /// RFLAGS, of which the arithmetic flags are in the frame, without RF and VM. Destroys RAX.
@@ -174,10 +145,6 @@ extension BlockTranslation {
       0, state(StateOffset.tlb), immediate: Int32(distance * MemoryLayout<TLBEntry>.stride), size: 8)
     code.instruction(
       .primary, 0xc7, reg: 0, state(StateOffset.blockKey), size: 8, immediate: Int64(key), immediateSize: 4)
-    code.load(second, .frame(FrameOffset.nextCodePage))
-    code.store(second, .frame(FrameOffset.codePage))
-    code.load(second, .frame(FrameOffset.target))
-    code.jump(.memory(base: second, index: nil, scale: 0, displacement: Int32(BlockOffset.entry)))
-    ended = true
+    enterKept()
   }
 }

@@ -50,13 +50,7 @@ extension BlockTranslation {
       NativeFeatures.hostRuns(instruction.pointee.meta.isa_set) || op.semantic != PseudoInstructions.native,
       !Self.excluded.contains(instruction.pointee.mnemonic.rawValue)
     else { return nil }
-    let map: OpcodeMap
-    switch instruction.pointee.opcode_map {
-    case ZYDIS_OPCODE_MAP_0F: map = .escape0f
-    case ZYDIS_OPCODE_MAP_0F38: map = .escape0f38
-    case ZYDIS_OPCODE_MAP_0F3A: map = .escape0f3a
-    default: return nil
-    }
+    guard let map = OpcodeMap(instruction.pointee.opcode_map), map != .primary else { return nil }
     var form = Form(map: map, opcode: instruction.pointee.opcode, size: 4, field: Int(raw.modrm.reg))
     form.setFlags(of: self)
     if isVEX {
@@ -66,7 +60,7 @@ extension BlockTranslation {
       form.vex = Form.VEX(isW: raw.vex.W != 0, isL: raw.vex.L != 0, prefix: UInt8(raw.vex.pp), operand: 0)
     } else {
       form.size = raw.rex.W != 0 ? 8 : 4
-      form.prefix = mandatoryPrefix
+      form.prefix = instruction.pointee.mandatoryPrefix ?? 0
     }
     let start = Int(raw.modrm.offset) + 1 + (raw.sib.offset != 0 ? 1 : 0) + Int(raw.disp.size) / 8
     let rest = Int(instruction.pointee.length) - start
@@ -92,10 +86,8 @@ extension BlockTranslation {
       form.memory = address
       form.memorySize = size
       form.memoryIsWritten = operand.pointee.isWritten
-      let mnemonic = instruction.pointee.mnemonic
-      form.isAligned =
-        form.vex != nil
-        ? NativeAllowList.wantsAlignment(mnemonic) : size == 16 && !NativeAllowList.toleratesMisalignment(mnemonic)
+      form.isAligned = NativeAllowList.needsAlignment(
+        instruction.pointee.mnemonic, size: size, isVEX: form.vex != nil)
       return true
     case ZYDIS_OPERAND_TYPE_REGISTER: break
     default: return false
@@ -148,13 +140,6 @@ extension BlockTranslation {
     }
   }
 
-  private var mandatoryPrefix: UInt8 {
-    withUnsafeBytes(of: instruction.pointee.raw.prefixes) { bytes in
-      bytes.bindMemory(to: ZydisDecodedInstructionRawPrefixes_.self).prefix(Int(instruction.pointee.raw.prefix_count))
-        .first { $0.type == ZYDIS_PREFIX_TYPE_MANDATORY }?.value ?? 0
-    }
-  }
-
   private var lastByte: UInt8 { bytes[Int(op.offset) + Int(op.length) - 1] }
 
   // MARK: Registers
@@ -178,7 +163,7 @@ extension BlockTranslation {
     code.instruction(
       .primary, 0xf6, reg: 0, .register(GuestRegisters.second), size: 1, hasByteRegister: true,
       immediate: Int64(size - 1), immediateSize: 1)
-    cold.append(.leave(code.jump(if: HostCondition.notZero), operation: current))
+    leave(if: HostCondition.notZero)
     return operand
   }
 }

@@ -174,8 +174,7 @@ struct BlockTranslation {
     // What a dropped block's entry leads to.
     code.align(to: 16)
     code.byte(0x90)
-    code.loadConstant(GuestRegisters.second, UInt64(UInt(bitPattern: block)))
-    code.jump(to: translator.glue.enterBlock)
+    emitWayToChain()
     entry = code.position
     code.instruction(
       .primary, 0x83, reg: 5, .register(GuestRegisters.budget), size: 8, immediate: Int64(count), immediateSize: 1)
@@ -189,10 +188,15 @@ struct BlockTranslation {
     code = HostAssembler(translator.memory, at: translator.used)
     code.align(to: 16)
     let position = code.position
-    code.loadConstant(GuestRegisters.second, UInt64(UInt(bitPattern: block)))
-    code.jump(to: translator.glue.enterBlock)
+    emitWayToChain()
     code.align(to: 16)
     return position
+  }
+
+  /// Has the chain enter the block. See `BlockEntry`.
+  private mutating func emitWayToChain() {
+    code.loadConstant(GuestRegisters.second, UInt64(UInt(bitPattern: block)))
+    code.jump(to: translator.glue.enterBlock)
   }
 
   // MARK: Leaving
@@ -202,6 +206,12 @@ struct BlockTranslation {
     saveFlags()
     cold.append(.leave(code.jump(), operation: current))
   }
+
+  /// Leaves for the chain at the current instruction, of which nothing has happened, if the condition holds.
+  mutating func leave(if condition: UInt8) { leave(at: code.jump(if: condition)) }
+
+  /// The same by a jump that there is.
+  mutating func leave(at fixup: HostAssembler.Fixup) { cold.append(.leave(fixup, operation: current)) }
 
   /// Goes where the direct branch `operation`, or the link at the block's end, leads to.
   mutating func follow(_ operation: Int) {

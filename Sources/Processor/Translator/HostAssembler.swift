@@ -1,4 +1,5 @@
 import CHost
+import CZydis
 import Host
 
 /// Numbers of the host's general registers, as instructions encode them.
@@ -44,6 +45,17 @@ enum HostCondition {
 /// Opcode maps by the bytes that come before the opcode.
 enum OpcodeMap: Int {
   case primary, escape0f, escape0f38, escape0f3a
+
+  /// Nil for a map that is not used here.
+  init?(_ map: ZydisOpcodeMap) {
+    switch map {
+    case ZYDIS_OPCODE_MAP_DEFAULT: self = .primary
+    case ZYDIS_OPCODE_MAP_0F: self = .escape0f
+    case ZYDIS_OPCODE_MAP_0F38: self = .escape0f38
+    case ZYDIS_OPCODE_MAP_0F3A: self = .escape0f3a
+    default: return nil
+    }
+  }
 }
 
 /// Writes host instructions into code memory, in order.

@@ -12,14 +12,15 @@ struct Glue {
   /// Called when a slice is used up; R11D is how many instructions the block wants. An exit record follows the five bytes
   /// behind the call.
   var budget = 0
-  /// Called with an address in RAX that the slot does not have and the highest offset in its page at which the access may
-  /// begin in R11D. An exit record follows the five bytes behind the call. Indexed by set and slot, for reads and for writes.
   /// Called where the guest's vector registers are not in the host's. An exit record follows the five bytes behind the
   /// call, for when they cannot be.
   var loadVectors = 0
   /// Called with the CPU state in RAX.
   var bringVectors = 0
   var putVectors = 0
+  /// Called with an address in RAX that the slot does not have and the highest offset in its page at which the access may
+  /// begin in R11D. An exit record follows the five bytes behind the call. Indexed by set and slot, for reads and for
+  /// writes.
   var refillRead: [[Int]] = []
   var refillWrite: [[Int]] = []
 }
@@ -76,15 +77,8 @@ extension Translator {
     code.load(rax, Self.state(rdi, StateOffset.rip))
     code.arithmetic(4, .register(rax), immediate: -4096)
     code.store(rax, .frame(FrameOffset.codePage))
-    // A slice of the budget.
-    let budget = GuestRegisters.budget
-    code.load(budget, Self.state(rdi, StateOffset.budget))
-    code.instruction(.primary, 0xc7, reg: 0, .register(rax), size: 8, immediate: Int64(Self.slice), immediateSize: 4)
-    code.arithmetic(7, budget, .register(rax))
-    code.instruction(.escape0f, 0x40 | HostCondition.less, reg: rax, .register(budget), size: 8)
-    code.arithmetic(5, budget, .register(rax))
-    code.store(budget, .frame(FrameOffset.reserve))
-    code.move(budget, rax)
+    code.load(GuestRegisters.budget, Self.state(rdi, StateOffset.budget))
+    emitSlice(&code)
     // Tables. Slots hold what one table had, before anything was taken away.
     code.load(rax, Self.state(rdi, StateOffset.blockCache))
     code.store(rax, .frame(FrameOffset.blockCache))
@@ -258,6 +252,18 @@ extension Translator {
     code.align(to: 16)
   }
 
+  /// Leaves a slice of the budget in its register and keeps the rest. Destroys RAX.
+  private func emitSlice(_ code: inout HostAssembler) {
+    let rax = HostRegister.rax
+    let budget = GuestRegisters.budget
+    code.instruction(.primary, 0xc7, reg: 0, .register(rax), size: 8, immediate: Int64(Self.slice), immediateSize: 4)
+    code.arithmetic(7, budget, .register(rax))
+    code.instruction(.escape0f, 0x40 | HostCondition.less, reg: rax, .register(budget), size: 8)
+    code.arithmetic(5, budget, .register(rax))
+    code.store(budget, .frame(FrameOffset.reserve))
+    code.move(budget, rax)
+  }
+
   private func emitBudget(_ code: inout HostAssembler) {
     let rax = HostRegister.rax
     let r11 = HostRegister.r11
@@ -269,12 +275,7 @@ extension Translator {
     code.arithmetic(0, budget, .frame(FrameOffset.reserve))
     code.arithmetic(7, budget, .register(r11))
     let isShort = code.jump(if: HostCondition.less)
-    code.instruction(.primary, 0xc7, reg: 0, .register(rax), size: 8, immediate: Int64(Self.slice), immediateSize: 4)
-    code.arithmetic(7, budget, .register(rax))
-    code.instruction(.escape0f, 0x40 | HostCondition.less, reg: rax, .register(budget), size: 8)
-    code.arithmetic(5, budget, .register(rax))
-    code.store(budget, .frame(FrameOffset.reserve))
-    code.move(budget, rax)
+    emitSlice(&code)
     code.byte(0xc3)
     code.resolve(isShort)
     code.arithmetic(5, budget, .frame(FrameOffset.reserve))
