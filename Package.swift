@@ -26,6 +26,7 @@ let package = Package(
     .target(
       name: "Host", dependencies: ["CHost"],
       swiftSettings: strict),
+    .target(name: "Storage", dependencies: ["CHost", "Host"], swiftSettings: strict),
     .target(name: "X86", dependencies: ["CHost"], swiftSettings: strict),
     .target(name: "Memory", dependencies: ["CHost", "X86"], swiftSettings: strict),
     .target(

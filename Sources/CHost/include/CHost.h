@@ -2,6 +2,7 @@
 #include "CPUState.h"
 #include "Operation.h"
 #include "HostCalls.h"
+#include "HostFiles.h"
 #include "HostSystem.h"
 #include "KVMInterface.h"
 #include "NativeUnit.h"
