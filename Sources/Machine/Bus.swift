@@ -8,7 +8,8 @@ import X86
 /// Where nothing answers, reads give all ones and writes are lost, as on a PC's bus; debug logging tells of it, a few
 /// times a second. An access that is not wholly inside one region is split into bytes, as the ISA bus does.
 ///
-/// Mapped before the machine runs; used under the machine lock.
+/// Fixed places are mapped before the machine runs; regions that the guest moves (PCI) are tried after them, in the order
+/// in which they were placed first. Used under the machine lock.
 public final class Bus: BusMapping {
   private let log: Logger
   private let logsUnclaimed: Bool
@@ -20,6 +21,9 @@ public final class Bus: BusMapping {
   /// By address.
   private var memoryRoutes: [BusRoute] = []
   private var lastMemoryRoute = 0
+  /// Regions that the guest moves: few, and found one after another.
+  private var movablePorts: [BusRoute] = []
+  private var movableMemory: [BusRoute] = []
 
   public init(log: Logger) {
     self.log = log
@@ -55,10 +59,24 @@ public final class Bus: BusMapping {
     memoryRoutes.sort { $0.first < $1.first }
   }
 
+  public func place(_ device: any Device, region: Int, at placement: BusPlacement?) {
+    movablePorts.removeAll { $0.device === device && $0.region == region }
+    movableMemory.removeAll { $0.device === device && $0.region == region }
+    switch placement {
+    case .ports(let range):
+      movablePorts.append(
+        BusRoute(
+          device: device, region: region, first: UInt64(range.lowerBound), last: UInt64(range.upperBound), offset: 0))
+    case .memory(let range) where !range.isEmpty:
+      movableMemory.append(
+        BusRoute(device: device, region: region, first: range.lowerBound, last: range.upperBound - 1, offset: 0))
+    case .memory, nil: break
+    }
+  }
+
   /// IN. `size` is 1, 2 or 4.
   public func readPort(_ port: UInt16, size: Int) -> UInt64 {
-    let index = ports[Int(port)]
-    if let route = portRoutes[Int(index)], route.covers(UInt64(port), size: size) {
+    if let route = portRoute(port), route.covers(UInt64(port), size: size) {
       return route.read(UInt64(port), size: size)
     }
     guard size > 1, claimsAny(port, size) else {
@@ -75,8 +93,7 @@ public final class Bus: BusMapping {
 
   /// OUT. `size` is 1, 2 or 4.
   public func writePort(_ port: UInt16, size: Int, value: UInt64) {
-    let index = ports[Int(port)]
-    if let route = portRoutes[Int(index)], route.covers(UInt64(port), size: size) {
+    if let route = portRoute(port), route.covers(UInt64(port), size: size) {
       return route.write(UInt64(port), size: size, value: value & allOnes(size))
     }
     guard size > 1, claimsAny(port, size) else {
@@ -111,15 +128,22 @@ public final class Bus: BusMapping {
   }
 
   /// Name of the device that answers at a port or an address, for reports.
-  public func deviceName(port: UInt16) -> String? { portRoutes[Int(ports[Int(port)])]?.device.name }
+  public func deviceName(port: UInt16) -> String? { portRoute(port)?.device.name }
 
   /// Name of a device on the page of `address`.
   public func deviceName(page address: UInt64) -> String? {
-    memoryRoutes.first { $0.first <= address | 0xfff && address & ~0xfff <= $0.last }?.device.name
+    func isOnPage(_ route: BusRoute) -> Bool { route.first <= address | 0xfff && address & ~0xfff <= route.last }
+    return (memoryRoutes.first(where: isOnPage) ?? movableMemory.first(where: isOnPage))?.device.name
   }
 
   private func claimsAny(_ port: UInt16, _ size: Int) -> Bool {
-    (0..<UInt16(size)).contains { ports[Int(port &+ $0)] != 0 }
+    (0..<UInt16(size)).contains { portRoute(port &+ $0) != nil }
+  }
+
+  private func portRoute(_ port: UInt16) -> BusRoute? {
+    let index = ports[Int(port)]
+    guard index == 0 else { return portRoutes[Int(index)] }
+    return movablePorts.first { $0.first <= UInt64(port) && UInt64(port) <= $0.last }
   }
 
   private func memoryRoute(_ address: UInt64) -> BusRoute? {
@@ -132,7 +156,9 @@ public final class Bus: BusMapping {
       let middle = (low + high) / 2
       if memoryRoutes[middle].last < address { low = middle + 1 } else { high = middle }
     }
-    guard low < memoryRoutes.count, memoryRoutes[low].first <= address else { return nil }
+    guard low < memoryRoutes.count, memoryRoutes[low].first <= address else {
+      return movableMemory.first { $0.first <= address && address <= $0.last }
+    }
     lastMemoryRoute = low
     return memoryRoutes[low]
   }

@@ -117,17 +117,17 @@ import Testing
 
   @Test func stateSurvivesASnapshot() throws {
     let bridge = PCIBridge.isaBridgePIIX3()
-    bridge.writeConfiguration(0x60, 0x0b)
+    bridge.pci.write(0x60, 0x0b)
     let state = try bridge.storedState()
     bridge.reset()
-    #expect(bridge.readConfiguration(0x60) == 0x80)
+    #expect(bridge.pci.read(0x60) == 0x80)
     bridge.restore(state)
-    #expect(bridge.readConfiguration(0x60) == 0x0b)
+    #expect(bridge.pci.read(0x60) == 0x0b)
     // A forged snapshot cannot change what is not writable, nor be too short.
-    bridge.restore(PCIBridge.State(configuration: [UInt8](repeating: 0xff, count: 300)))
-    #expect(bridge.readConfiguration(0) == 0x86)
-    bridge.restore(PCIBridge.State(configuration: []))
-    #expect(bridge.readConfiguration(0x60) == 0x80)
+    bridge.restore(PCIEndpoint.State(configuration: [UInt8](repeating: 0xff, count: 300), pin: false))
+    #expect(bridge.pci.read(0) == 0x86)
+    bridge.restore(PCIEndpoint.State(configuration: [], pin: false))
+    #expect(bridge.pci.read(0x60) == 0x80)
 
     select(1, 0, 0x60)
     ports.poke(1, 0x02)

@@ -17,6 +17,7 @@ public struct PCIConfigurationSpace {
     public static let baseAddress = 0x10
     public static let subsystemVendor = 0x2c
     public static let subsystem = 0x2e
+    public static let capabilities = 0x34
     public static let interruptLine = 0x3c
     public static let interruptPin = 0x3d
   }
@@ -63,6 +64,11 @@ public struct PCIConfigurationSpace {
     }
   }
 
+  /// Lets a guest change these bits, too, of a register that has its value already.
+  public mutating func allow(_ register: Int, _ bits: UInt16) {
+    for index in 0..<2 { writable[register + index] |= UInt8(truncatingIfNeeded: bits >> (8 * UInt16(index))) }
+  }
+
   /// Adds base-address register `index`, 0 to 5, for `size` bytes, a power of two (ports: 4 to 256; memory: 16 and more).
   /// The address bits below the size are fixed at zero: that is how a guest learns the size (6.2.5.1).
   public mutating func addBaseAddress(_ index: Int, kind: BaseAddressKind, size: UInt64) {
@@ -88,6 +94,11 @@ public struct PCIConfigurationSpace {
   public func get<T: FixedWidthInteger & UnsignedInteger>(_ register: Int, as type: T.Type = T.self) -> T {
     precondition(register >= 0 && register + T.bitWidth / 8 <= Self.size, "a register outside of configuration space")
     return (0..<T.bitWidth / 8).reduce(0) { $0 | T(truncatingIfNeeded: bytes[register + $1]) << T(8 * $1) }
+  }
+
+  /// Gives a register another value; what a guest may change of it stays.
+  public mutating func put(_ register: Int, _ value: UInt16) {
+    for index in 0..<2 { bytes[register + index] = UInt8(truncatingIfNeeded: value >> (8 * UInt16(index))) }
   }
 
   /// Everything that a guest can have changed: the whole space, for a snapshot.

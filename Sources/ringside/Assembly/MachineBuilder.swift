@@ -22,6 +22,8 @@ struct MachineBuilder {
   private let fabric: InterruptFabric
   private let ioAPIC: IOAPIC
   private let pic: PIC
+  private let pciInterrupts: PCIInterruptRouter
+  private let pciBus: PCIBus
   private let power: PowerManagement
   private let description: ACPIConfiguration
 
@@ -39,6 +41,12 @@ struct MachineBuilder {
     ioAPIC = IOAPIC(fabric)
     pic = PIC(output: fabric.line0)
     fabric.externalController = pic
+    // Pins 16 to 19 of the I/O APIC, as the DSDT says.
+    pciInterrupts = PCIInterruptRouter(inputs: (16..<20).map(ioAPIC.line)) { [pic, ioAPIC] in Self.line($0, pic, ioAPIC)
+    }
+    pciBus = PCIBus(mapping: machine.bus, interrupts: pciInterrupts) { [fabric] in
+      fabric.sendMessageSignalled(address: $0, data: $1)
+    }
     serial = Serial16550(interrupt: Self.line(4, pic, ioAPIC))
     description = ACPIConfiguration(processorCount: configuration.processorCount)
     let hardware = description.fixedHardware
@@ -134,17 +142,22 @@ struct MachineBuilder {
   }
 
   private func addPCI() throws {
-    let bus = PCIBus()
-    for (bridge, address) in [
-      (PCIBridge.hostBridge440FX(), PCIAddress(device: 0)), (.isaBridgePIIX3(), PCIAddress(device: 1)),
-      (.powerManagementPIIX4(base: description.fixedHardware.base), PCIAddress(device: 1, function: 3)),
-    ] {
-      machine.add(bridge)
-      bus.insert(bridge, at: address)
+    let isaBridge = PCIBridge.isaBridgePIIX3()
+    isaBridge.pci.onChange = { [pciInterrupts, unowned isaBridge] in
+      pciInterrupts.setRoutes((0x60...0x63).map { isaBridge.pci.read($0) })
     }
-    let ports = PCIConfigurationPorts(bus: bus)
+    addPCIFunction(PCIBridge.hostBridge440FX(), at: PCIAddress(device: 0))
+    addPCIFunction(isaBridge, at: PCIAddress(device: 1))
+    addPCIFunction(
+      PCIBridge.powerManagementPIIX4(base: description.fixedHardware.base), at: PCIAddress(device: 1, function: 3))
+    let ports = PCIConfigurationPorts(bus: pciBus)
     machine.add(ports)
     try machine.bus.map(ports, region: 0, ports: 0xcf8...0xcff, offset: 0)
+  }
+
+  private func addPCIFunction(_ function: any PCIFunction, at address: PCIAddress) {
+    machine.add(function)
+    pciBus.insert(function, at: address)
   }
 
   private func addConsoles(_ debugConsole: @escaping ([UInt8]) -> Void) throws {
