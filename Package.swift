@@ -31,7 +31,7 @@ let package = Package(
     .target(name: "Memory", dependencies: ["CHost", "X86"], swiftSettings: strict),
     .target(
       name: "Machine",
-      dependencies: ["CHost", "Host", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
+      dependencies: ["CHost", "Host", "Memory", "Storage", "X86", .product(name: "Logging", package: "swift-log")],
       swiftSettings: strict),
     .target(
       name: "Processor", dependencies: ["CHost", "CZydis", "Host", "Machine", "Memory", "X86"], swiftSettings: hot),
@@ -55,7 +55,7 @@ let package = Package(
     .executableTarget(
       name: "ringside",
       dependencies: [
-        "CHost", "Devices", "Firmware", "Host", "Lockstep", "Machine", "Memory", "Processor", "X86",
+        "CHost", "Devices", "Firmware", "Host", "Lockstep", "Machine", "Memory", "Processor", "Storage", "X86",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],

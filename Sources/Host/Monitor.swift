@@ -46,6 +46,9 @@ public final class Monitor: @unchecked Sendable {
     return pthread_cond_timedwait(condition, mutex, &time) != ETIMEDOUT
   }
 
+  /// Wakes one who waits: right only where all wait for the same.
+  public func signal() { pthread_cond_signal(condition) }
+
   /// Wakes all who wait.
   public func broadcast() { pthread_cond_broadcast(condition) }
 }

@@ -46,6 +46,7 @@ extension VirtualMachine {
     pauseIsWanted = true
     for cpu in cpus { cpu.raise(.stop) }
     while parkedCount < cpus.count, outcome == nil { control.wait() }
+    drainDisks()
     lock.withLock { clock.pause() }
     control.unlock()
     events.publish(.lifecycle(.paused))
@@ -128,8 +129,14 @@ extension VirtualMachine {
     return outcome == nil
   }
 
+  /// Lets the disks finish: afterwards nothing of theirs changes guest memory. No processor runs.
+  private func drainDisks() {
+    for disk in disks { disk.drain() }
+  }
+
   /// Carries out what was asked for; all processors are parked, `control` is held.
   private func perform(_ wanted: MachineTransition) {
+    drainDisks()
     var result: MachineOutcome?
     switch wanted {
     case .end(let outcome): result = outcome

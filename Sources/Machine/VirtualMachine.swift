@@ -2,6 +2,7 @@ import CHost
 import Host
 import Logging
 import Memory
+import Storage
 import Synchronization
 import X86
 
@@ -41,6 +42,8 @@ public final class VirtualMachine: @unchecked Sendable {
   public let interruptRouter = InterruptRouter()
   public var cpus: [VirtualCPU] { interruptRouter.cpus }
   public private(set) var devices: [any Device] = []
+  /// What stands behind the disk controllers.
+  public private(set) var disks: [DiskQueue] = []
   /// Local APICs. Its region 1 is the page at which a processor sees its registers.
   public var interruptController: (any InterruptController & Device)?
   /// Where the processors' FERR# pins lead. Only ever set to true, once for each error.
@@ -101,6 +104,23 @@ public final class VirtualMachine: @unchecked Sendable {
       to: DevicePlatform(clock: clock, memory: memory, log: log, inputs: inputs) { [ownReference] in
         ownReference.whole?.request($0)
       })
+  }
+
+  /// Takes a disk image in, for the controller that will be put in front of it.
+  public func addDisk(_ image: any DiskImage) -> DiskQueue {
+    let queue = DiskQueue(image, memory: memory, machineLock: lock, log: log)
+    disks.append(queue)
+    return queue
+  }
+
+  /// Puts the disks away in good order, all of them even where one fails: the first failure is thrown. After `wait`.
+  public func closeDisks() throws(ImageFailure) {
+    var failure: ImageFailure?
+    for disk in disks {
+      do throws(ImageFailure) { try disk.close() } catch { failure = failure ?? error }
+    }
+    disks = []
+    if let failure { throw failure }
   }
 
   /// Adds a virtual processor. The first is the bootstrap processor.

@@ -57,6 +57,7 @@ struct MachineBuilder {
     try addTimers()
     try addPlatform()
     try addPCI()
+    try addDisks()
     try addConsoles(debugConsole)
     try addFirmwareConfiguration()
     try addTestDevices()
@@ -158,6 +159,15 @@ struct MachineBuilder {
   private func addPCIFunction(_ function: any PCIFunction, at address: PCIAddress) {
     machine.add(function)
     pciBus.insert(function, at: address)
+  }
+
+  /// The disks, each behind the controller of its interface.
+  private func addDisks() throws {
+    for disk in configuration.disks {
+      _ = machine.addDisk(disk.image)
+      // Each controller lands with its line here.
+      throw CommandFailure(description: "--disk: there is no controller for if=\(disk.interface.rawValue) yet")
+    }
   }
 
   private func addConsoles(_ debugConsole: @escaping ([UInt8]) -> Void) throws {

@@ -10,6 +10,8 @@ struct MachineConfiguration {
   var processor = ProcessorSelection.standard
   var processorCount: Int
   var guest: GuestSource
+  /// In the order in which a guest is to find them.
+  var disks: [DiskConfiguration] = []
   /// There is what kvm-unit-tests expects of a machine.
   var hasTestDevice = false
   /// First of four ports of a debug-exit device; nil: there is none.

@@ -54,7 +54,7 @@ final class RunSession: Sendable {
         Ringside.say("ringside: booting \(configuration.guest.name); Ctrl-a x ends, Ctrl-a h helps\n")
       }
       try machine.start()
-      outcome = lastComparison(machine, machine.wait())
+      outcome = closeDisks(machine, lastComparison(machine, machine.wait()))
     } catch {
       try? endpoint?.finish(patience: Self.patience)
       throw error
@@ -72,6 +72,16 @@ final class RunSession: Sendable {
   private func lastComparison(_ machine: VirtualMachine, _ outcome: MachineOutcome) -> MachineOutcome {
     if case .failed = outcome { return outcome }
     return (machine.cpus[0].engine as? LockstepEngine)?.finish().map { .failed($0) } ?? outcome
+  }
+
+  private func closeDisks(_ machine: VirtualMachine, _ outcome: MachineOutcome) -> MachineOutcome {
+    do {
+      try machine.closeDisks()
+      return outcome
+    } catch {
+      if case .failed = outcome { return outcome }
+      return .failed(error.description)
+    }
   }
 
   /// Lets the guest's last output reach its reader, and gives the terminal back.

@@ -71,6 +71,16 @@ struct RunCommand: ParsableCommand {
       "Start the machine with this ROM image, such as a BIOS, instead of a kernel.", valueName: "file"))
   var firmware: String?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      A disk: an image or a block device, and by commas if=\(DiskInterface.allCases.map(\.rawValue).joined(separator: "|")), \
+      media=disk|cdrom, format=FORMAT, snapshot=on (what the guest writes is dropped at the end), readonly=on, \
+      serial=TEXT. Can be given repeatedly.
+      """, valueName: "file,…"),
+    transform: { try DiskArgument(parsing: $0) })
+  var disk: [DiskArgument] = []
+
   @Option(help: ArgumentHelp("Command line for the kernel.", valueName: "text"))
   var append = "console=ttyS0"
 
@@ -226,8 +236,15 @@ struct RunCommand: ParsableCommand {
   private func machineConfiguration() throws -> MachineConfiguration {
     MachineConfiguration(
       engine: engineChoice, translation: try translationOptions(), memory: memory, processor: cpu, processorCount: cpus,
-      guest: try guestSource(),
+      guest: try guestSource(), disks: try disks(),
       hasTestDevice: testDevice, debugExitPort: debugExit?.value ?? (testDevice ? 0xf4 : nil), endsOnReset: noReboot)
+  }
+
+  private func disks() throws -> [DiskConfiguration] {
+    try disk.map {
+      DiskConfiguration(
+        image: try $0.open { Ringside.report($0) }, interface: $0.interface, media: $0.media, serial: $0.serial)
+    }
   }
 
   private func guestSource() throws -> GuestSource {

@@ -1,0 +1,10 @@
+import Storage
+
+/// A disk of the machine that is to be built.
+struct DiskConfiguration {
+  var image: any DiskImage
+  var interface: DiskInterface
+  var media: DiskArgument.Media
+  /// Nil: one is made up from its position.
+  var serial: String?
+}
