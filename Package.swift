@@ -22,11 +22,13 @@ let package = Package(
   ],
   targets: [
     .target(name: "CHost", cSettings: [.define("_GNU_SOURCE"), .unsafeFlags(["-Wall", "-Werror"])]),
+    .systemLibrary(name: "CZlib"),
+    .systemLibrary(name: "CZstd"),
     .systemLibrary(name: "CZydis"),
     .target(
       name: "Host", dependencies: ["CHost"],
       swiftSettings: strict),
-    .target(name: "Storage", dependencies: ["CHost", "Host"], swiftSettings: strict),
+    .target(name: "Storage", dependencies: ["CHost", "CZlib", "CZstd", "Host"], swiftSettings: strict),
     .target(name: "X86", dependencies: ["CHost"], swiftSettings: strict),
     .target(name: "Memory", dependencies: ["CHost", "X86"], swiftSettings: strict),
     .target(
@@ -99,6 +101,8 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "CSpawn", path: "Tests/CSpawn", cSettings: [.define("_GNU_SOURCE")]),
     .testTarget(name: "GuestTests", dependencies: ["CSpawn"], swiftSettings: strict),
+    .testTarget(
+      name: "StorageTests", dependencies: ["CHost", "Host", "Storage", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "RingsideTests",
       dependencies: [

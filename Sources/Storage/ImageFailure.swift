@@ -24,6 +24,8 @@ public struct ImageFailure: Error, CustomStringConvertible, Sendable, Equatable 
     case corrupt(String)
     /// The file is right, but uses what this program does not do; a sentence without a full stop.
     case unsupported(String)
+    /// The image's backing file cannot be opened, for this reason.
+    case backing(String)
     /// What was asked for makes no sense for this image; a sentence without a full stop.
     case invalid(String)
   }
@@ -67,6 +69,7 @@ public struct ImageFailure: Error, CustomStringConvertible, Sendable, Equatable 
     case .truncated(let what): "'\(file)' is truncated: it ends before the end of its \(what)"
     case .corrupt(let problem): "'\(file)' is corrupt: \(problem)"
     case .unsupported(let problem): "'\(file)' cannot be used: \(problem)"
+    case .backing(let problem): "'\(file)' cannot be used without its backing file, and \(problem)"
     case .invalid(let problem): "'\(file)': \(problem)"
     }
   }

@@ -5,6 +5,9 @@ public enum ImageFormat: String, CaseIterable, Sendable {
   /// QEMU's format, versions 2 and 3.
   case qcow2
 
+  /// All names, for messages.
+  public static var list: String { allCases.map(\.rawValue).joined(separator: ", ") }
+
   /// What the beginning of a file says that it is. Formats that are known by name only have no `format`.
   public struct Signature: Sendable, Equatable {
     /// Nil: nothing here reads it.

@@ -4,23 +4,37 @@ import Synchronization
 
 /// A file or block device of the host.
 ///
-/// It is locked, as its user wants to read or write it, from `init` until it goes: see `ImageLock`.
+/// It is locked, as its user wants to read or write it, until it goes: see `ImageLock`.
 public final class HostFile: ImageFile {
   public let name: String
   public let isReadOnly: Bool
   let descriptor: Int32
   let isBlockDevice: Bool
+  public var isZeroBeyondEnd: Bool { !isBlockDevice }
   /// A flush has failed. The kernel reports each lost write once only, so no later flush can be believed.
   private let hasLostWrites = Atomic(false)
   /// The host cannot make holes, or make zeroes, in this file.
   let cannotPunch = Atomic(false)
   let cannotZero = Atomic(false)
 
+  /// Tells files apart, whatever their paths are.
+  struct Identity: Equatable {
+    let device: UInt64
+    let number: UInt64
+  }
+  let identity: Identity
+
   /// What a transfer to or from the kernel can address: file offsets are signed.
   static let offsetLimit = UInt64(Int64.max)
 
   /// Opens what is at `path`. `isShared`: others may write it at the same time.
   public convenience init(path: String, isReadOnly: Bool, isShared: Bool = false) throws(ImageFailure) {
+    try self.init(opening: path, isReadOnly: isReadOnly)
+    try ImageLock.take(on: self, isShared: isShared)
+  }
+
+  /// Opens what is at `path`, and leaves locking it to the caller.
+  convenience init(opening path: String, isReadOnly: Bool) throws(ImageFailure) {
     // Without O_NONBLOCK, opening a pipe could wait for ever. Files and block devices take no notice of it.
     let flags = (isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK
     let descriptor = open(path, flags)
@@ -30,7 +44,6 @@ public final class HostFile: ImageFile {
       throw ImageFailure(path, failedTo: "open")
     }
     try self.init(descriptor: descriptor, name: path, isReadOnly: isReadOnly)
-    try ImageLock.take(on: self, isShared: isShared)
   }
 
   /// Makes a new, empty file at `path`, in place of one that is there.
@@ -62,6 +75,7 @@ public final class HostFile: ImageFile {
     var status = stat()
     let isKnown = fstat(descriptor, &status) == 0
     isBlockDevice = status.st_mode & S_IFMT == S_IFBLK
+    identity = Identity(device: UInt64(status.st_dev), number: UInt64(status.st_ino))
     guard isKnown else { throw ImageFailure(name, failedTo: "look at") }
     guard isBlockDevice || status.st_mode & S_IFMT == S_IFREG else { throw ImageFailure(name, .notAFile) }
   }
@@ -134,4 +148,6 @@ public final class HostFile: ImageFile {
       throw failure
     }
   }
+
+  public func unlock() { ImageLock.release(self) }
 }

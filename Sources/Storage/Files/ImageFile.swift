@@ -5,6 +5,8 @@ public protocol ImageFile: AnyObject, Sendable {
   /// As the user gave it.
   var name: String { get }
   var isReadOnly: Bool { get }
+  /// What has never been written beyond the end reads as zeroes once the file is longer.
+  var isZeroBeyondEnd: Bool { get }
 
   /// In bytes, as it is now.
   func size() throws(ImageFailure) -> UInt64
@@ -34,6 +36,9 @@ public protocol ImageFile: AnyObject, Sendable {
 
   /// Whether `offset` lies in a hole, and where that ends; beyond the file's end is a hole without an end (`.max`).
   func extent(at offset: UInt64) throws(ImageFailure) -> ImageExtent
+
+  /// Lets others have the file. The last call.
+  func unlock()
 }
 
 extension ImageFile {

@@ -33,4 +33,12 @@ enum ImageLock {
       throw ImageFailure(file.name, .inUse(wantsToWrite: !file.isReadOnly))
     }
   }
+
+  /// Gives all locks back.
+  static func release(_ file: HostFile) {
+    for use in Use.allCases {
+      _ = hostUnlockByte(file.descriptor, use.doing)
+      _ = hostUnlockByte(file.descriptor, use.forbidding)
+    }
+  }
 }

@@ -96,5 +96,6 @@ public final class RawImage: DiskImage {
 
   public func close() throws(ImageFailure) {
     if !isReadOnly { try flush() }
+    file.unlock()
   }
 }
