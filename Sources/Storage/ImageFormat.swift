@@ -4,6 +4,10 @@ public enum ImageFormat: String, CaseIterable, Sendable {
   case raw
   /// QEMU's format, versions 2 and 3.
   case qcow2
+  /// VMware's; only read.
+  case vmdk
+  /// Hyper-V's; only read.
+  case vhdx
 
   /// All names, for messages.
   public static var list: String { allCases.map(\.rawValue).joined(separator: ", ") }
@@ -35,6 +39,9 @@ public enum ImageFormat: String, CaseIterable, Sendable {
 
   private static let signatures: [Signature] = [
     Signature(.qcow2, "a qcow2 image") { $0.starts(with: [0x51, 0x46, 0x49, 0xfb, 0, 0, 0]) && $0[7] != 1 },
+    Signature(.vmdk, "a VMDK image", VMDKSparseExtent.signature),
+    Signature(.vmdk, "a VMDK image", VMDKImage.descriptorSignature),
+    Signature(.vhdx, "a VHDX image", VHDXImage.signature),
     Signature(nil, "a qcow image of version 1", [0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 1]),
     Signature(nil, "a QED image", Array("QED\0".utf8)),
     Signature(nil, "a VMware COW image", Array("COWD".utf8)),

@@ -8,16 +8,19 @@ public struct ImageReference: Sendable {
   public var isShared: Bool
   /// What is written goes to a temporary file and ends with the object; the image itself is only read.
   public var isTemporary: Bool
+  /// The disk as it was in this internal snapshot; read-only.
+  public var snapshot: String?
 
   public init(
     path: String, format: ImageFormat? = nil, isReadOnly: Bool = false, isShared: Bool = false,
-    isTemporary: Bool = false
+    isTemporary: Bool = false, snapshot: String? = nil
   ) {
     self.path = path
     self.format = format
     self.isReadOnly = isReadOnly
     self.isShared = isShared
     self.isTemporary = isTemporary
+    self.snapshot = snapshot
   }
 
   /// More than anybody has, and few enough for everybody's stack.
@@ -56,6 +59,9 @@ public struct ImageReference: Sendable {
     try ImageLock.take(on: file, isShared: isShared)
     let found: ImageFormat
     if let format { found = format } else { found = try Self.probe(file) }
+    if snapshot != nil, found != .qcow2 {
+      throw ImageFailure(path, .invalid("it is no qcow2 image, and other formats have no snapshots"))
+    }
     switch found {
     case .raw:
       let isGuess = format == nil && !isReadOnly
@@ -65,6 +71,15 @@ public struct ImageReference: Sendable {
             + "the guest may not make it look like one, unless you say format=raw")
       }
       return try RawImage(file, guardsFirstSector: isGuess)
+    case .vmdk:
+      try requireReadOnly(found)
+      return try VMDKImage(file) { name throws(ImageFailure) in
+        let reference = try BackingReference(path: name, format: .raw).image(beside: path)
+        return try HostFile(path: reference.path, isReadOnly: true, isShared: isShared)
+      }
+    case .vhdx:
+      try requireReadOnly(found)
+      return try VHDXImage(file)
     case .qcow2:
       var backing: (any DiskImage)?
       if let reference = try BackingReference(of: file) {
@@ -79,8 +94,17 @@ public struct ImageReference: Sendable {
               + "'ringside image rebase --unsafe' writes it down")
         }
       }
-      return try Qcow2Image(file, backing: backing)
+      return try Qcow2Image(file, backing: backing, snapshot: snapshot)
     }
+  }
+
+  private func requireReadOnly(_ format: ImageFormat) throws(ImageFailure) {
+    guard !isReadOnly else { return }
+    throw ImageFailure(
+      path,
+      .unsupported(
+        "\(format.rawValue) images can only be read: open it read-only, with a temporary overlay, "
+          + "or convert it with 'ringside image convert'"))
   }
 
   /// The format that a file's first bytes tell. Refuses those that are known but not supported.

@@ -20,7 +20,7 @@ import Host
       `ringside isa INSTRUCTION` tells how an instruction is carried out.
       """,
     version: RingsideVersion.text,
-    subcommands: [RunCommand.self, DoctorCommand.self, IsaCommand.self, VersionCommand.self])
+    subcommands: [RunCommand.self, ImageCommand.self, DoctorCommand.self, IsaCommand.self, VersionCommand.self])
 
   static func main() {
     StandardDescriptors.secure()

@@ -15,6 +15,13 @@ extension HostFile {
     guard ftruncate(descriptor, off_t(size)) == 0 else { throw ImageFailure(name, failedTo: "resize") }
   }
 
+  /// What the file takes of the host's disk, in bytes.
+  func allocatedSize() throws(ImageFailure) -> UInt64 {
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { throw ImageFailure(name, failedTo: "find the size of") }
+    return isBlockDevice ? try size() : UInt64(clamping: status.st_blocks) &* 512
+  }
+
   public func discard(_ range: Range<UInt64>) throws(ImageFailure) { _ = try punch(range) }
 
   public func writeZeroes(_ range: Range<UInt64>, mayUnmap: Bool) throws(ImageFailure) {

@@ -46,11 +46,13 @@ public final class HostFile: ImageFile {
     try self.init(descriptor: descriptor, name: path, isReadOnly: isReadOnly)
   }
 
-  /// Makes a new, empty file at `path`, in place of one that is there.
-  public static func create(path: String) throws(ImageFailure) -> HostFile {
+  /// Makes a new, empty file at `path`; in place of one that is there only where `replaces`.
+  public static func create(path: String, replaces: Bool = true) throws(ImageFailure) -> HostFile {
     // Not truncated before it is locked: somebody may be using it.
-    let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0o644)
+    let flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | (replaces ? 0 : O_EXCL)
+    let descriptor = open(path, flags, 0o644)
     guard descriptor >= 0 else {
+      if errno == EEXIST { throw ImageFailure(path, .invalid("it is there already; --force replaces it")) }
       if errno == EISDIR { throw ImageFailure(path, .notAFile) }
       throw ImageFailure(path, failedTo: "create")
     }

@@ -5,6 +5,11 @@ public struct BackingReference: Equatable, Sendable {
   /// Nil: the image does not say it.
   public var format: ImageFormat?
 
+  public init(path: String, format: ImageFormat?) {
+    self.path = path
+    self.format = format
+  }
+
   /// Nil where the image has no backing file.
   public init?(of file: any ImageFile) throws(ImageFailure) {
     let header = try Qcow2Header(of: file)
@@ -40,7 +45,7 @@ public struct BackingReference: Equatable, Sendable {
     if let colon = path.firstIndex(of: ":"), !path[..<colon].contains("/") {
       throw ImageFailure(
         overlay,
-        .unsupported("its backing file '\(path)' is reached by '\(path[..<colon])', and only files are supported"))
+        .unsupported("the file '\(path)' is reached by '\(path[..<colon])', and only files are supported"))
     }
     if path.hasPrefix("/") { return String(path) }
     guard let slash = overlay.lastIndex(of: "/") else { return String(path) }

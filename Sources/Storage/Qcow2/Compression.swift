@@ -12,7 +12,8 @@ public enum Compression: UInt8, CaseIterable, Sendable {
   /// data are broken.
   func expand(_ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer) -> Bool {
     switch self {
-    case .zlib: Self.inflate(source, target)
+    // Raw deflate data with a window of 4 KiB, without zlib's frame: what the format has always used.
+    case .zlib: Self.inflate(source, target, windowBits: Self.windowBits)
     case .zstd: Self.expandFrames(source, target)
     }
   }
@@ -25,10 +26,12 @@ public enum Compression: UInt8, CaseIterable, Sendable {
     }
   }
 
-  /// Raw deflate data with a window of 4 KiB, without zlib's frame: what the format has always used.
   private static let windowBits: Int32 = -12
 
-  private static func inflate(_ source: UnsafeRawBufferPointer, _ target: UnsafeMutableRawBufferPointer) -> Bool {
+  /// Fills `target` from deflate data; negative window sizes are zlib's for data without its frame.
+  static func inflate(
+    _ source: UnsafeRawBufferPointer, _ target: UnsafeMutableRawBufferPointer, windowBits: Int32
+  ) -> Bool {
     var stream = z_stream()
     stream.next_in = UnsafeMutablePointer(mutating: source.assumingMemoryBound(to: UInt8.self).baseAddress)
     stream.avail_in = UInt32(source.count)

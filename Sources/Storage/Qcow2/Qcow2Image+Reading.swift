@@ -95,7 +95,7 @@ extension Qcow2Image {
     case .backing: try readBacking(buffers, at: offset)
     case .file(let position): try file.read(buffers, at: position)
     case .compressed(let entry, let start):
-      let bytes = try expanded.bytes(of: entry) { target throws(ImageFailure) in try expand(entry, into: target) }
+      let bytes = try expanded.bytes(of: entry.raw) { target throws(ImageFailure) in try expand(entry, into: target) }
       bytes.withUnsafeBytes { buffers.copy(from: $0.part(start..<start + buffers.byteCount)) }
     }
   }

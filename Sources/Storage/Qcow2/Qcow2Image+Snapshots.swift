@@ -37,7 +37,7 @@ extension Qcow2Image {
   /// Makes the disk what it was when the snapshot was taken, its size included.
   public func applySnapshot(_ idOrName: String) throws(ImageFailure) {
     try exclusively { () throws(ImageFailure) in
-      let snapshot = snapshotTable[try index(ofSnapshot: idOrName)]
+      let snapshot = snapshotTable[try Qcow2Snapshot.index(of: idOrName, in: snapshotTable, name)]
       let size = snapshot.diskSize ?? header.size
       var l1 = try Qcow2State.readL1(file, offset: snapshot.l1Offset, count: snapshot.l1Count)
       let transaction = try Qcow2Transaction(file)
@@ -53,7 +53,7 @@ extension Qcow2Image {
 
   public func deleteSnapshot(_ idOrName: String) throws(ImageFailure) {
     try exclusively { () throws(ImageFailure) in
-      let index = try index(ofSnapshot: idOrName)
+      let index = try Qcow2Snapshot.index(of: idOrName, in: snapshotTable, name)
       let snapshot = snapshotTable[index]
       let transaction = try Qcow2Transaction(file)
       let l1 = try Qcow2State.readL1(file, offset: snapshot.l1Offset, count: snapshot.l1Count)
@@ -68,18 +68,5 @@ extension Qcow2Image {
       try transaction.activate(self.l1)
       try transaction.commit()
     }
-  }
-
-  /// The snapshot with this ID, or else the first with this name.
-  private func index(ofSnapshot idOrName: String) throws(ImageFailure) -> Int {
-    if let index = snapshotTable.firstIndex(where: { $0.id == idOrName })
-      ?? snapshotTable.firstIndex(where: { $0.name == idOrName })
-    {
-      return index
-    }
-    let names = snapshotTable.map { "'\($0.name)'" }.joined(separator: ", ")
-    throw ImageFailure(
-      name,
-      .invalid("it has no snapshot '\(idOrName)'" + (names.isEmpty ? ", nor any other" : "; it has \(names)")))
   }
 }

@@ -23,7 +23,7 @@ import Synchronization
 // neither held.
 
 /// A disk in a qcow2 image, version 2 or 3.
-public final class Qcow2Image: DiskImage, @unchecked Sendable {
+public final class Qcow2Image: ResizableImage, @unchecked Sendable {
   public let name: String
   public let isReadOnly: Bool
   /// Nobody wants to see the image again: nothing need be durable.
@@ -62,18 +62,10 @@ public final class Qcow2Image: DiskImage, @unchecked Sendable {
   /// The last clusters that were expanded.
   let expanded: ExpandedClusters
 
-  /// How far broken images are tolerated.
-  public enum Purpose: Sendable {
-    /// A machine's disk: tables that are known to be wrong are refused, or put right where the format says so.
-    case use
-    /// A look at it, or its repair.
-    case examination
-  }
-
-  /// Opens the image in `file`. `backing` must be what `backingReference` names. `isVolatile`: the image ends with this
-  /// object.
+  /// Opens the image in `file`, a read-only one as it was in an internal snapshot, if one is named. `backing` must be what
+  /// the image's `BackingReference` names. `isVolatile`: the image ends with this object.
   public init(
-    _ file: any ImageFile, backing: (any DiskImage)?, isVolatile: Bool = false, purpose: Purpose = .use
+    _ file: any ImageFile, backing: (any DiskImage)?, isVolatile: Bool = false, snapshot: String? = nil
   ) throws(ImageFailure) {
     name = file.name
     isReadOnly = file.isReadOnly
@@ -81,7 +73,7 @@ public final class Qcow2Image: DiskImage, @unchecked Sendable {
     self.file = file
     self.backing = backing
     let header = try Qcow2Header(of: file)
-    if purpose == .use, !file.isReadOnly {
+    if !file.isReadOnly {
       guard !header.isCorrupt else {
         throw ImageFailure(
           file.name,
@@ -89,7 +81,8 @@ public final class Qcow2Image: DiskImage, @unchecked Sendable {
       }
       if header.isDirty { try Qcow2Check(file).repair(.all) }
     }
-    let state = try Qcow2State(file, checksOverlaps: purpose == .use && !file.isReadOnly)
+    var state = try Qcow2State(file, checksOverlaps: !file.isReadOnly)
+    if let snapshot { try state.goBack(to: snapshot, file) }
     self.header = state.header
     geometry = state.geometry
     compression = state.header.compression
@@ -100,7 +93,7 @@ public final class Qcow2Image: DiskImage, @unchecked Sendable {
     refcounts = state.refcounts
     currentSize = Atomic(state.header.size & ~511)
     expanded = ExpandedClusters(clusterSize: Int(state.geometry.clusterSize))
-    if !isReadOnly, purpose == .use { try clearAutoclearFeatures() }
+    if !isReadOnly { try clearAutoclearFeatures() }
   }
 
   /// Features that stay true only while everybody who writes knows them. Nobody here does.

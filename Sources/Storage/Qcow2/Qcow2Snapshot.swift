@@ -98,6 +98,18 @@ public struct Qcow2Snapshot: Equatable, Sendable {
     return bytes + [UInt8](repeating: 0, count: (8 - bytes.count % 8) % 8)
   }
 
+  /// The snapshot with this ID, or else the first with this name; `file` is the image, for the error.
+  static func index(of idOrName: String, in snapshots: [Qcow2Snapshot], _ file: String) throws(ImageFailure) -> Int {
+    if let index = snapshots.firstIndex(where: { $0.id == idOrName })
+      ?? snapshots.firstIndex(where: { $0.name == idOrName })
+    {
+      return index
+    }
+    let names = snapshots.map { "'\($0.name)'" }.joined(separator: ", ")
+    throw ImageFailure(
+      file, .invalid("it has no snapshot '\(idOrName)'" + (names.isEmpty ? ", nor any other" : "; it has \(names)")))
+  }
+
   /// Bytes of the table of `snapshots`.
   static func tableSize(_ snapshots: [Qcow2Snapshot]) -> UInt64 {
     snapshots.reduce(0) { $0 + UInt64($1.encoded.count) }

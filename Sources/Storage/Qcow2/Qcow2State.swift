@@ -4,11 +4,11 @@ struct Qcow2State {
   /// of a disk of 2 TiB.
   private static let cacheSize = 32 << 20
 
-  let header: Qcow2Header
+  private(set) var header: Qcow2Header
   let geometry: Qcow2Geometry
   let extensions: [Qcow2Extension]
   let snapshots: [Qcow2Snapshot]
-  let l1: [Qcow2Entry]
+  private(set) var l1: [Qcow2Entry]
   let l2: TableCache
   let refcounts: Qcow2Refcounts
 
@@ -30,6 +30,14 @@ struct Qcow2State {
       file, header: header, geometry: geometry, table: table, fileSize: try file.size(), cacheLimit: cacheLimit)
     guard checksOverlaps else { return }
     try reserveMetadata(file)
+  }
+
+  /// Takes an internal snapshot's disk for the image's.
+  mutating func goBack(to idOrName: String, _ file: any ImageFile) throws(ImageFailure) {
+    guard file.isReadOnly else { throw ImageFailure(file.name, .invalid("a snapshot can only be read")) }
+    let snapshot = snapshots[try Qcow2Snapshot.index(of: idOrName, in: snapshots, file.name)]
+    l1 = try Self.readL1(file, offset: snapshot.l1Offset, count: snapshot.l1Count)
+    header.size = snapshot.diskSize ?? header.size
   }
 
   static func readL1(_ file: any ImageFile, offset: UInt64, count: Int) throws(ImageFailure) -> [Qcow2Entry] {

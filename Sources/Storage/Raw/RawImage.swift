@@ -1,14 +1,17 @@
 import Host
+import Synchronization
 
 /// A disk whose bytes are the file's.
 ///
 /// A file whose size is not a multiple of 512 is a disk with zeroes up to the next one; writing there makes the file
 /// longer.
-public final class RawImage: DiskImage {
-  public let size: UInt64
+public final class RawImage: ResizableImage {
   private let file: any ImageFile
-  /// The file's own size, when it was opened.
-  private let fileSize: UInt64
+  /// The file's own size, when it was opened or resized.
+  private let knownSize: Atomic<UInt64>
+  private var fileSize: UInt64 { knownSize.load(ordering: .relaxed) }
+  // File sizes are below 2^63, so this does not overflow.
+  public var size: UInt64 { (fileSize + 511) & ~511 }
   /// Nobody said that the file is raw, it only looks so: the guest must not make it look otherwise, because at the next
   /// start it would be taken for an image, one that names the host's files as its backing files.
   private let guardsFirstSector: Bool
@@ -21,9 +24,7 @@ public final class RawImage: DiskImage {
   public init(_ file: any ImageFile, guardsFirstSector: Bool = false) throws(ImageFailure) {
     self.file = file
     self.guardsFirstSector = guardsFirstSector
-    fileSize = try file.size()
-    // File sizes are below 2^63, so this does not overflow.
-    size = (fileSize + 511) & ~511
+    knownSize = Atomic(try file.size())
   }
 
   public func read(_ buffers: [UnsafeMutableRawBufferPointer], at offset: UInt64) throws(ImageFailure) {
@@ -92,6 +93,12 @@ public final class RawImage: DiskImage {
     var extent = try file.extent(at: offset)
     extent.length = min(extent.length, size - offset)
     return extent
+  }
+
+  public func resize(to newSize: UInt64) throws(ImageFailure) {
+    guard !isReadOnly else { throw ImageFailure(name, .readOnly) }
+    try file.resize(to: newSize)
+    knownSize.store(newSize, ordering: .relaxed)
   }
 
   public func close() throws(ImageFailure) {

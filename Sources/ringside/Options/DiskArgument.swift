@@ -91,6 +91,6 @@ struct DiskArgument: Equatable {
 
   /// Opens the image. `warn` gets what the user should know.
   func open(warn: (String) -> Void) throws(ImageFailure) -> any DiskImage {
-    try ImageReference(path: path, format: format, isReadOnly: isReadOnly).open(warn: warn)
+    try ImageReference(path: path, format: format, isReadOnly: isReadOnly, isTemporary: isTemporary).open(warn: warn)
   }
 }
