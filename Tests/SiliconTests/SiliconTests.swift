@@ -24,8 +24,8 @@ import Testing
     #expect(oracle.failures.isEmpty || !Self.isReference)
   }
 
-  /// The same of translated code, of which there is none in 16-bit code.
-  @Test(arguments: [SiliconMode.long, .protected])
+  /// The same of translated code.
+  @Test(arguments: [SiliconMode.long, .protected, .protected16])
   func translatedFormsDoWhatTheSiliconDoes(_ mode: SiliconMode) throws {
     let oracle = try SiliconOracle(
       mode: mode, model: CPUModel(vendor: .amd, level: .v3), translation: .eager,

@@ -87,15 +87,21 @@ typedef struct BlockCacheEntry {
 /// Decoded instructions that run one after another, all on one guest-physical page (the last may reach into the next).
 typedef struct CodeBlock {
   Operation *_Nonnull operations;
-  /// Guest-physical address of the first byte, and the code mode it was decoded under.
+  /// Guest-physical address of the first byte; and the code mode it was decoded under, with the low half of CS's base in the
+  /// upper half where segments are not flat.
   uint64_t physicalAddress;
   uint64_t key;
+  /// RIP of the first byte: where segments are flat, its offset in the page, as such code may lie at several addresses;
+  /// elsewhere all of it.
+  uint64_t place;
   /// Guest-physical page of the tail of an instruction that crosses; ~0 where none does.
   uint64_t secondPage;
   uint32_t instructionCount;
   uint32_t byteCount;
   uint32_t operationCount;
   uint32_t isDead;
+  /// CS's limit, which no byte of the block is beyond.
+  uint32_t codeLimit;
   /// Where translated code enters this block: at its translation, or at what leads to the chain.
   const void *_Nullable entry;
   /// Next block that starts on the same page; next that reaches into the same second page.

@@ -14,6 +14,14 @@ typedef struct PageSlot {
 
 enum { PageSlotCount = 48 };
 
+/// What memory operands need to know of a segment: an access is allowed if the offset of its last byte is not above the
+/// bound, signed. A bound of -1 leaves all accesses to the chain.
+typedef struct SegmentBounds {
+  int64_t read, write;
+  /// Its lower 32 bits.
+  uint64_t base;
+} SegmentBounds;
+
 /// The slots of code at CPL 0, or of all other code.
 typedef struct PageSlots {
   /// What the slots were filled from: they hold what this table had at the time of `epoch` and later.
@@ -32,8 +40,8 @@ typedef struct ExitRecord {
   /// What runs it: the operation's own handler as it was before translation, or one of the translator's.
   OperationHandler _Nullable handler;
   CodeBlock *_Nullable block;
-  /// Of the block's first byte, within its page.
-  uint64_t pageOffset;
+  /// Of the block.
+  uint64_t place;
   /// Where in the code memory the 32-bit displacement of a jump is that leads here and could lead to a block directly;
   /// ~0: nowhere.
   uint64_t link;
@@ -43,7 +51,7 @@ typedef struct ExitRecord {
 typedef struct TranslationFrame {
   /// Arithmetic flags where the host's flags do not hold them: OF in bit 0, SF ZF AF PF CF as LAHF has them in bits 15:8.
   uint64_t flags;
-  /// The page that RIP is on.
+  /// What is to be added to a block's `place` for RIP: the page that RIP is on where segments are flat, 0 elsewhere.
   uint64_t codePage;
   CPUState *_Nullable cpu;
   uint64_t hostStack;
@@ -65,4 +73,6 @@ typedef struct TranslationFrame {
   /// What a slot holds that holds no page.
   PageSlot emptySlot;
   PageSlots sets[2];
+  /// ES CS SS DS FS GS, as they are outside 64-bit mode.
+  SegmentBounds segments[6];
 } TranslationFrame;

@@ -18,7 +18,7 @@ struct CodeMode: OptionSet, Hashable, Sendable {
   static let avx = CodeMode(rawValue: 64)
   /// One instruction at a time: RFLAGS.TF or an enabled breakpoint.
   static let stepping = CodeMode(rawValue: 128)
-  /// CS, DS, ES and SS start at 0 and have no effective limit, as always in 64-bit mode.
+  /// Code of 32 bits whose CS, DS, ES and SS start at 0 and have no effective limit; and 64-bit code, always.
   static let flat = CodeMode(rawValue: 256)
   /// The stack pointer has 32 bits; neither this nor `code64`: 16.
   static let stack32 = CodeMode(rawValue: 512)

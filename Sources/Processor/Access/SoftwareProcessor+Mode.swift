@@ -3,8 +3,9 @@ import X86
 
 /// What is derived from the processor's mode.
 extension SoftwareProcessor {
-  /// To be called after any change of CPL, CS, SS, DS, ES, RFLAGS (TF, AC, VM), CR0, CR3, CR4, EFER, XCR0 or DR7: brings
-  /// the TLB table, the block cache and the code mode in line. Cheap. Flushing is the changer's own affair.
+  /// To be called after any change of CPL, RFLAGS (TF, AC, VM), CR0, CR3, CR4, EFER, XCR0 or DR7, and of segment registers
+  /// but for the bases of FS and GS in 64-bit mode: brings the TLB table, the block cache, the code mode and what translated
+  /// code knows of segments in line. Cheap. Flushing is the changer's own affair.
   func modeChanged() {
     let context: TranslationCache.Context
     if cpu.pointee.cpl == 3 {
@@ -14,14 +15,17 @@ extension SoftwareProcessor {
     } else {
       context = .supervisor
     }
-    // The block cache goes by RIP: a code segment that starts elsewhere makes it void.
-    let codeBase = isLongMode64 ? 0 : cpu.pointee.segments.1.base
-    if codeBase != translations.codeBase { translations.setCodeBase(codeBase) }
     cpu.pointee.engine.tlb = checksAlignment ? translations.emptyTable : translations.table(context)
     cpu.pointee.engine.blockCache = translations.blocks
     let mode = codeMode
     // Blocks are found by RIP, so where CS has a base it is part of the key.
-    cpu.pointee.engine.blockKey = mode.rawValue | (mode.contains(.flat) ? 0 : cpu.pointee.segments.1.base &<< 32)
+    if mode.contains(.flat) {
+      cpu.pointee.engine.blockKey = mode.rawValue
+    } else {
+      cpu.pointee.engine.blockKey = mode.rawValue | cpu.pointee.segments.1.base &<< 32
+      translations.bringCodeLimit(cpu.pointee.segments.1.limit)
+    }
+    if let translator, !mode.contains(.code64) { bringBounds(to: translator) }
     // Single instructions are the outer loop's business.
     if mode.contains(.stepping) { cpu.pointee.engine.stopReason |= StopReason.serialize }
   }
@@ -63,9 +67,11 @@ extension SoftwareProcessor {
     return mode
   }
 
-  /// Whether segmentation of code, data and stack has no effect.
+  /// Whether the code is of 32 bits and segmentation of code, data and stack has no effect.
   private var isFlat: Bool {
-    guard isProtectedMode, !isVirtual8086 else { return false }
+    guard isProtectedMode, !isVirtual8086, cpu.pointee.segments.1.attributes & SegmentAttributes.big != 0 else {
+      return false
+    }
     for register in [SegmentRegister.es, .ss, .ds] {
       let state = segment(register)
       guard state.base == 0, isOpen(state) else { return false }

@@ -100,14 +100,34 @@ extension SoftwareProcessor {
     }
   }
 
+  /// Whether the segment's valid offsets are those above its limit.
+  private func expandsDown(_ state: SegmentState) -> Bool {
+    let dataExpandDown = SegmentAttributes.code | SegmentAttributes.conformingExpandDown
+    return state.attributes & dataExpandDown == SegmentAttributes.conformingExpandDown && isProtectedMode
+  }
+
   /// Whether all bytes are inside the limit; expand-down segments are valid above it.
   func isWithin(_ state: SegmentState, offset: UInt64, count: Int) -> Bool {
     let last = offset &+ UInt64(truncatingIfNeeded: count &- 1)
-    let dataExpandDown = SegmentAttributes.code | SegmentAttributes.conformingExpandDown
-    if state.attributes & dataExpandDown == SegmentAttributes.conformingExpandDown, isProtectedMode {
+    if expandsDown(state) {
       let top: UInt64 = state.attributes & SegmentAttributes.big != 0 ? 0xffff_ffff : 0xffff
       return offset > UInt64(state.limit) && last <= top
     }
     return last <= UInt64(state.limit)
+  }
+
+  /// Tells translated code where segments end. It does nothing with those that expand down.
+  func bringBounds(to translator: Translator) {
+    withUnsafeMutablePointer(to: &translator.frame.pointee.segments) { segments in
+      segments.withMemoryRebound(to: SegmentBounds.self, capacity: 6) { bounds in
+        for number in 0..<6 {
+          let state = segment(number)
+          let limit = expandsDown(state) ? -1 : Int64(state.limit)
+          bounds[number] = SegmentBounds(
+            read: permits(state, .read) ? limit : -1, write: permits(state, .write) ? limit : -1,
+            base: state.base & 0xffff_ffff)
+        }
+      }
+    }
   }
 }

@@ -47,8 +47,8 @@ final class TranslationCache {
   private(set) var spaces: [Space]
   private(set) var current = 0
   private var useCount: UInt64 = 0
-  /// What is added to RIP for a linear address in the block caches of all spaces.
-  private(set) var codeBase: UInt64 = 0
+  /// CS's limit where code was last not flat: that of all such blocks in the block caches.
+  private var codeLimit: UInt32 = 0xffff
   /// Called when entries are taken away, so that copies of them can be forgotten.
   var onLoss: () -> Void = {}
 
@@ -218,21 +218,28 @@ final class TranslationCache {
     return Self.isSet(spaces[current].globalEntries, index)
   }
 
-  /// Code now runs with another base.
-  func setCodeBase(_ base: UInt64) {
-    codeBase = base
+  /// Code that is not flat runs with this limit of CS. Blocks that were decoded under another may reach beyond it.
+  @inline(__always)
+  func bringCodeLimit(_ limit: UInt32) {
+    if limit != codeLimit { setCodeLimit(limit) }
+  }
+
+  @inline(never)
+  private func setCodeLimit(_ limit: UInt32) {
+    codeLimit = limit
     dropAllBlocks()
   }
 
   /// Remembers the block at `rip` in the current space's cache, by the linear page where it starts.
   func remember(_ block: UnsafeMutablePointer<CodeBlock>, rip: UInt64, table: UnsafeMutablePointer<TLBEntry>) {
+    let address = block.pointee.linearAddress(rip: rip)
     spaces[current].isEmpty = false
     let index = Chain.blockIndex(rip)
     if spaces[current].blocks[index].block == nil { spaces[current].usedBlocks.append(index) }
     spaces[current].blocks[index] = BlockCacheEntry(tag: rip, block: block)
     Self.set(
-      spaces[current].globalBlocks, index, block.pointee.secondPage == ~0 && isGlobal(rip &+ codeBase, table))
-    let bit = Self.codePageBit(rip &+ codeBase)
+      spaces[current].globalBlocks, index, block.pointee.secondPage == ~0 && isGlobal(address, table))
+    let bit = Self.codePageBit(address)
     spaces[current].codePages[bit >> 6] |= 1 << UInt64(bit & 63)
   }
 
@@ -280,8 +287,8 @@ final class TranslationCache {
     let bitBefore = Self.codePageBit(page &- 4096)
     var (isNeeded, isNeededBefore) = (false, false)
     space.usedBlocks.forEach(of: Self.blockEntryCount) { index in
-      guard space.blocks[index].block != nil else { return }
-      let start = (space.blocks[index].tag &+ codeBase) & ~0xfff
+      guard let block = space.blocks[index].block else { return }
+      let start = block.pointee.linearAddress(rip: space.blocks[index].tag) & ~0xfff
       if start == page || start &+ 4096 == page {
         space.blocks[index] = BlockCacheEntry(tag: 1, block: nil)
       } else {

@@ -69,20 +69,15 @@ final class BlockStore {
     Int(truncatingIfNeeded: (address ^ (address >> 15) ^ (key << 3)) & UInt64(recentCount - 1))
   }
 
-  /// The live block at an address, decoded under `key`. `secondPage` is where the next linear page lies, asked for only
-  /// if the block reaches into it.
-  func find(_ address: UInt64, key: UInt64) -> UnsafeMutablePointer<CodeBlock>? {
+  /// The live block at an address, decoded under `key` at a place in its code segment.
+  func find(_ address: UInt64, key: UInt64, _ place: CodePlace) -> UnsafeMutablePointer<CodeBlock>? {
     let index = Self.recentIndex(address, key)
-    if let block = recent[index], block.pointee.physicalAddress == address, block.pointee.key == key,
-      block.pointee.isDead == 0
-    {
-      return block
-    }
+    if let block = recent[index], block.pointee.isAlive(at: address, key: key, place) { return block }
     guard let page = pageNumber(address) else { return nil }
     var next = pages[page]
     while let block = next {
       // Dead ones may be here: a block that reaches into another page is killed by way of that page's list.
-      if block.pointee.physicalAddress == address, block.pointee.key == key, block.pointee.isDead == 0 {
+      if block.pointee.isAlive(at: address, key: key, place) {
         recent[index] = block
         return block
       }
@@ -101,15 +96,17 @@ final class BlockStore {
 
   /// Adds the block whose operations were written to `nextOperations`.
   func add(
-    address: UInt64, key: UInt64, instructionCount: Int, byteCount: Int, operationCount count: Int, secondPage: UInt64?
+    address: UInt64, key: UInt64, place: CodePlace, instructionCount: Int, byteCount: Int, operationCount count: Int,
+    secondPage: UInt64?
   ) -> UnsafeMutablePointer<CodeBlock> {
     let block = blocks + blockCount
     blockCount += 1
     block.initialize(
       to: CodeBlock(
-        operations: nextOperations, physicalAddress: address, key: key, secondPage: secondPage ?? ~0,
+        operations: nextOperations, physicalAddress: address, key: key, place: place.start,
+        secondPage: secondPage ?? ~0,
         instructionCount: UInt32(instructionCount), byteCount: UInt32(byteCount), operationCount: UInt32(count),
-        isDead: 0, entry: untranslatedEntry, nextOnPage: nil, nextOnSecondPage: nil))
+        isDead: 0, codeLimit: place.limit, entry: untranslatedEntry, nextOnPage: nil, nextOnSecondPage: nil))
     operationCount += count
     if let page = pageNumber(address) {
       block.pointee.nextOnPage = pages[page]

@@ -25,15 +25,16 @@ extension SoftwareProcessor {
   private func fetchBlock() throws(GuestFault) -> UnsafeMutablePointer<CodeBlock> {
     let mode = CodeMode(rawValue: cpu.pointee.engine.blockKey)
     let rip = cpu.pointee.rip
-    if !mode.contains(.flat), rip > UInt64(cpu.pointee.segments.1.limit) { throw .generalProtection() }
+    let place = CodePlace(rip: rip, limit: cpu.pointee.segments.1.limit, mode)
+    guard place.start <= UInt64(place.limit) else { throw .generalProtection() }
     let start = codeAddress(rip)
     let physical = try translateFetch(start)
-    if let block = blocks.find(physical.rawValue, key: mode.rawValue) {
+    if let block = blocks.find(physical.rawValue, key: mode.rawValue, place) {
       if block.pointee.secondPage == ~0 { return block }
       let second = try translateFetch(codeAddress(rip &+ 4096) & ~0xfff)
       if second.rawValue == block.pointee.secondPage { return block }
     }
-    return try build(start, physical, mode)
+    return try build(start, physical, mode, place)
   }
 
   func codeAddress(_ rip: UInt64) -> UInt64 {
@@ -41,7 +42,7 @@ extension SoftwareProcessor {
   }
 
   private func build(
-    _ start: UInt64, _ physical: GuestPhysicalAddress, _ mode: CodeMode
+    _ start: UInt64, _ physical: GuestPhysicalAddress, _ mode: CodeMode, _ place: CodePlace
   ) throws(GuestFault) -> UnsafeMutablePointer<CodeBlock> {
     // Collections that grow compute with floating point: neither may the guest's MXCSR trap there, nor collect flags.
     let control = nativeMXCSR()
@@ -76,11 +77,11 @@ extension SoftwareProcessor {
       var op: Operation
       if failure == nil {
         op = decoder.operands(offset: offset, number: count)
-        if !mode.contains(.flat), exceedsLimit(op) {
+        if !place.holds(op) {
           if count > 0 { break }
           throw .generalProtection()
         }
-        ended = select(&op, code, mode, start: Int(physical.rawValue & 0xfff))
+        ended = select(&op, code, mode, place, start: Int(physical.rawValue & 0xfff))
       } else {
         op = decoder.placeholder(
           failure == .tooLong ? PseudoInstructions.generalProtection : PseudoInstructions.invalidOpcode,
@@ -99,7 +100,7 @@ extension SoftwareProcessor {
       operations[number].detail = UInt16(count - number - 1)
     }
     return blocks.add(
-      address: physical.rawValue, key: mode.rawValue, instructionCount: count, byteCount: byteCount,
+      address: physical.rawValue, key: mode.rawValue, place: place, instructionCount: count, byteCount: byteCount,
       operationCount: lead + count + 1, secondPage: secondPage)
   }
 
@@ -121,11 +122,6 @@ extension SoftwareProcessor {
     return decoder.decode(buffer, count: 15, mode: mode)
   }
 
-  private func exceedsLimit(_ op: Operation) -> Bool {
-    let last = cpu.pointee.rip &+ UInt64(op.offset) &+ UInt64(op.length) &- 1
-    return last > UInt64(cpu.pointee.segments.1.limit)
-  }
-
   /// The operation that leads from a block's end to what follows.
   private func link(to offset: Int, number: Int, isSamePage: Bool, _ mode: CodeMode) -> Operation {
     var op = decoder.placeholder(PseudoInstructions.invalidOpcode, offset: offset, number: number)
@@ -138,7 +134,9 @@ extension SoftwareProcessor {
   }
 
   /// Chooses what runs the decoded instruction. True if it ends its block.
-  private func select(_ op: inout Operation, _ code: UnsafePointer<UInt8>, _ mode: CodeMode, start: Int) -> Bool {
+  private func select(
+    _ op: inout Operation, _ code: UnsafePointer<UInt8>, _ mode: CodeMode, _ place: CodePlace, start: Int
+  ) -> Bool {
     let instruction = decoder.instruction
     func refuse(_ row: UInt16) -> Bool {
       op.semantic = row
@@ -165,14 +163,28 @@ extension SoftwareProcessor {
       return refuse(PseudoInstructions.generalProtection)
     }
     op.semantic = number
+    // What goes beyond CS's limit is for the semantic function to refuse.
+    if op.isDirectJump, !setTarget(&op, mode, place, start) { return options.contains(.endsBlock) }
     if let handler = HandlerSelection.handler(for: instruction.pointee.mnemonic, op, mode: mode) {
       op.handler = handler
-      guard op.isDirectJump else { return options.contains(.endsBlock) }
-      op.addressMask = mode.contains(.code64) ? ~0 : 0xffff_ffff
-      let target = start &+ Int(truncatingIfNeeded: op.immediate)
-      if target >= 0, target < 4096 { op.flags |= OperationFlags.linkable.rawValue }
     }
     return options.contains(.endsBlock)
+  }
+
+  /// Makes a direct branch ready to be taken without a look at its target. False if it may have to fault.
+  private func setTarget(_ op: inout Operation, _ mode: CodeMode, _ place: CodePlace, _ start: Int) -> Bool {
+    let mask: UInt64 = op.size == 2 ? 0xffff : mode.contains(.code64) ? ~0 : 0xffff_ffff
+    // Those that count take their counter's width from the mask.
+    if !Loops.counts(decoder.instruction.pointee.mnemonic) { op.addressMask = mask }
+    let target = start &+ Int(truncatingIfNeeded: op.immediate)
+    let isOnPage = target >= 0 && target < 4096
+    guard !mode.contains(.flat) else {
+      if isOnPage, op.size != 2 { op.flags |= OperationFlags.linkable.rawValue }
+      return true
+    }
+    let rip = place.start &+ op.immediate
+    if isOnPage, rip & mask == rip { op.flags |= OperationFlags.linkable.rawValue }
+    return rip & mask <= UInt64(place.limit)
   }
 
   /// The instruction's bytes in one piece.

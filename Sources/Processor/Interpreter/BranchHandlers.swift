@@ -1,7 +1,8 @@
 import CHost
 import X86
 
-/// Chain handlers of near branches where code is flat, with 32 or 64 bits, and so is the stack where it takes part.
+/// Chain handlers of near branches where code is flat, with 32 or 64 bits, and so is the stack where it takes part. Direct
+/// jumps are good for all code: their targets were looked at when they were decoded.
 ///
 /// Those that depend on the width are pairs: 32 bits, 64 bits. Flat code of 32 bits reaches every 32-bit target, so only
 /// 64-bit targets can be wrong.

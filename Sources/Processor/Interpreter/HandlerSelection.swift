@@ -108,11 +108,11 @@ enum HandlerSelection {
 
   private static func addBranches(_ add: (ZydisMnemonic, @escaping Choice) -> Void) {
     for (code, mnemonic) in ConditionCode.jumps.enumerated() {
-      add(mnemonic) { op, _, mode in codeWidth(op, mode) == nil ? nil : BranchHandlers.jumpIf[code] }
+      add(mnemonic) { op, _, mode in goesDirectly(op, mode) ? BranchHandlers.jumpIf[code] : nil }
     }
     add(ZYDIS_MNEMONIC_JMP) { op, shape, mode in
+      if goesDirectly(op, mode) { return BranchHandlers.jumpDirect }
       guard let width = codeWidth(op, mode) else { return nil }
-      if op.flags & OperationFlags.immediateFirst.rawValue != 0 { return BranchHandlers.jumpDirect }
       return shape.hasMemory ? BranchHandlers.jumpMemory[width] : BranchHandlers.jumpRegister[width]
     }
     add(ZYDIS_MNEMONIC_CALL) { op, shape, mode in
@@ -135,6 +135,11 @@ enum HandlerSelection {
       return stackWidth(op, mode).map { StackHandlers.popRegister[$0] }
     }
     add(ZYDIS_MNEMONIC_LEAVE) { op, _, mode in stackWidth(op, mode).map { StackHandlers.leave[$0] } }
+  }
+
+  /// Whether a jump has a target that was found good when it was decoded.
+  private static func goesDirectly(_ op: Operation, _ mode: CodeMode) -> Bool {
+    op.flags & OperationFlags.relative.rawValue != 0 && (!mode.contains(.flat) || codeWidth(op, mode) != nil)
   }
 
   /// Which of a pair of handlers does for a near branch: 0 for 32-bit flat code, 1 for 64-bit code. Nil for any other

@@ -8,8 +8,12 @@ extension SoftwareProcessor {
     typealias MSR = ModelSpecificRegister
     guard model.offersMSR(index) else { throw .generalProtection() }
     switch index {
-    case MSR.fsBase: cpu.pointee.segments.4.base = try canonical(value)
-    case MSR.gsBase: cpu.pointee.segments.5.base = try canonical(value)
+    case MSR.fsBase:
+      cpu.pointee.segments.4.base = try canonical(value)
+      modeChanged()
+    case MSR.gsBase:
+      cpu.pointee.segments.5.base = try canonical(value)
+      modeChanged()
     case MSR.kernelGSBase: cpu.pointee.kernelGSBase = try canonical(value)
     case MSR.efer: try setEFER(value)
     case MSR.star: cpu.pointee.star = value

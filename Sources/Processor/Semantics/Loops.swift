@@ -13,6 +13,15 @@ enum Loops {
     InstructionRow(ZYDIS_MNEMONIC_JRCXZ, .endsBlock, jumpIfZero),
   ]
 
+  /// Whether the instruction is one of these.
+  static func counts(_ mnemonic: ZydisMnemonic) -> Bool { mnemonics.contains(mnemonic.rawValue) }
+
+  private static let mnemonics: Set<UInt32> = Set(
+    [
+      ZYDIS_MNEMONIC_LOOP, ZYDIS_MNEMONIC_LOOPE, ZYDIS_MNEMONIC_LOOPNE, ZYDIS_MNEMONIC_JCXZ, ZYDIS_MNEMONIC_JECXZ,
+      ZYDIS_MNEMONIC_JRCXZ,
+    ].map(\.rawValue))
+
   static func loop(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     try countDown(processor, op, if: true)
   }

@@ -4,10 +4,21 @@ import X86
 
 /// Branches and the stack.
 extension BlockTranslation {
-  /// Near branches and stack operations of the code's own width.
-  private var hasPlainStack: Bool {
-    is64 ? op.size == 8 : op.size == 4 && mode.contains(.stack32)
+  /// Near branches of the code's own width; where IP is not that of flat code, also of the other.
+  private var hasPlainTarget: Bool {
+    switch op.size {
+    case 8: is64
+    case 4: !is64
+    case 2: !isFlat
+    default: false
+    }
   }
+
+  /// Stack operations of a width that pushes have in this mode.
+  private var hasPlainStack: Bool { is64 ? op.size == 8 : op.size == 4 || op.size == 2 }
+
+  /// In bytes, of what is pushed, popped or jumped to.
+  private var width: Int { Int(op.size) }
 
   private var isDirect: Bool { op.flags & OperationFlags.relative.rawValue != 0 }
 
@@ -29,9 +40,17 @@ extension BlockTranslation {
     code.load(first, .memory(base: first, index: nil, scale: 0, displacement: 8))
     code.instruction(.primary, 0x85, reg: first, .register(first), size: 8)
     let isNone = code.jump(if: HostCondition.zero)
-    code.instruction(
-      .primary, 0x81, reg: 7, .memory(base: first, index: nil, scale: 0, displacement: Int32(BlockOffset.key)), size: 8,
-      immediate: Int64(key ?? block.pointee.key), immediateSize: 4)
+    let key = key ?? block.pointee.key
+    let place = HostOperand.memory(base: first, index: nil, scale: 0, displacement: Int32(BlockOffset.key))
+    guard key >> 32 == 0 else {
+      let base = HostOperand.memory(base: first, index: nil, scale: 0, displacement: Int32(BlockOffset.key + 4))
+      let fixups = [(place, key), (base, key >> 32)].map { (half, value) in
+        code.arithmetic(7, half, immediate: Int32(truncatingIfNeeded: value), size: 4)
+        return code.jump(if: HostCondition.notZero)
+      }
+      return [isOther, isNone] + fixups
+    }
+    code.instruction(.primary, 0x81, reg: 7, place, size: 8, immediate: Int64(key), immediateSize: 4)
     let isOtherMode = code.jump(if: HostCondition.notZero)
     return [isOther, isNone, isOtherMode]
   }
@@ -40,8 +59,10 @@ extension BlockTranslation {
   mutating func enterFound() {
     let first = GuestRegisters.first
     let second = GuestRegisters.second
-    code.arithmetic(4, .register(second), immediate: -4096)
-    code.store(second, .frame(FrameOffset.codePage))
+    if isFlat {
+      code.arithmetic(4, .register(second), immediate: -4096)
+      code.store(second, .frame(FrameOffset.codePage))
+    }
     code.move(second, first)
     code.jump(.memory(base: first, index: nil, scale: 0, displacement: Int32(BlockOffset.entry)))
   }
@@ -52,6 +73,7 @@ extension BlockTranslation {
     let second = GuestRegisters.second
     for miss in lookUp(key: key) { leave(at: miss) }
     code.store(GuestRegisters.first, .frame(FrameOffset.target))
+    guard isFlat else { return }
     code.arithmetic(4, .register(second), immediate: -4096)
     code.store(second, .frame(FrameOffset.nextCodePage))
   }
@@ -59,8 +81,10 @@ extension BlockTranslation {
   /// Enters the block that was kept.
   mutating func enterKept() {
     let second = GuestRegisters.second
-    code.load(second, .frame(FrameOffset.nextCodePage))
-    code.store(second, .frame(FrameOffset.codePage))
+    if isFlat {
+      code.load(second, .frame(FrameOffset.nextCodePage))
+      code.store(second, .frame(FrameOffset.codePage))
+    }
     code.load(second, .frame(FrameOffset.target))
     code.jump(.memory(base: second, index: nil, scale: 0, displacement: Int32(BlockOffset.entry)))
     ended = true
@@ -68,16 +92,25 @@ extension BlockTranslation {
 
   // MARK: Jumps
 
+  /// Whether this is a direct branch that cannot fault.
+  var isPlainDirectBranch: Bool { isDirect && hasPlainTarget && isWithinLimit }
+
+  /// Whether the direct branch stays within CS's limit; one that does not faults.
+  private var isWithinLimit: Bool {
+    isFlat || UInt64(bitPattern: target(of: current)) <= UInt64(block.pointee.codeLimit)
+  }
+
   mutating func emitJumpIf() -> Bool {
-    guard isDirect, is64 ? op.size == 8 : op.size == 4 else { return false }
+    guard isPlainDirectBranch else { return false }
     restoreFlags()
     emitFollow(code.jump(if: UInt8(truncatingIfNeeded: instruction.pointee.opcode & 15)), current)
     return true
   }
 
   mutating func emitJump() -> Bool {
-    guard is64 ? op.size == 8 : op.size == 4 else { return false }
+    guard hasPlainTarget else { return false }
     if isDirect {
+      guard isWithinLimit else { return false }
       follow(current)
       ended = true
       return true
@@ -95,42 +128,44 @@ extension BlockTranslation {
     let second = GuestRegisters.second
     if let memory = memoryOperand {
       guard let address = address(of: memory) else { return false }
-      code.load(second, access(address, size: wordSize, isWrite: false), size: wordSize)
+      loadWhole(second, access(address, size: width, isWrite: false))
       return true
     }
     guard let register = register(operands) else { return false }
-    code.load(
-      second, GuestRegisters.host(register.guest).map { .register($0) } ?? GuestRegisters.home(register.guest),
-      size: wordSize)
+    loadWhole(second, GuestRegisters.host(register.guest).map { .register($0) } ?? GuestRegisters.home(register.guest))
     return true
+  }
+
+  /// Loads what is as wide as the instruction's operand, zero-extended.
+  private mutating func loadWhole(_ register: Int, _ source: HostOperand) {
+    guard width == 2 else { return code.load(register, source, size: width) }
+    code.instruction(.escape0f, 0xb7, reg: register, source, size: 4)
   }
 
   /// Pushes the address of the next instruction.
   private mutating func pushReturnAddress() {
+    let first = GuestRegisters.first
     let second = GuestRegisters.second
-    let destination = access(stack(Int32(-wordSize)), size: wordSize, isWrite: true)
+    let destination = access(stack(Int32(-width)), size: width, isWrite: true)
     // A direct stack address leaves R11 free; otherwise it is part of the operand.
     if is64 {
-      code.load(second, .frame(FrameOffset.codePage))
-      code.loadAddress(
-        second, .memory(base: second, index: nil, scale: 0, displacement: Int32(nextOffset)), size: wordSize)
-      code.store(second, destination, size: wordSize)
+      loadAddress(ofPlace: nextPlace, into: second)
+      code.store(second, destination, size: width)
     } else {
       code.loadAddress(second, destination)
-      code.load(GuestRegisters.first, .frame(FrameOffset.codePage))
-      code.loadAddress(
-        GuestRegisters.first,
-        .memory(base: GuestRegisters.first, index: nil, scale: 0, displacement: Int32(nextOffset)), size: wordSize)
-      code.store(
-        GuestRegisters.first, .memory(base: second, index: nil, scale: 0, displacement: 0), size: wordSize)
+      loadAddress(ofPlace: nextPlace, into: first)
+      code.store(first, .memory(base: second, index: nil, scale: 0, displacement: 0), size: width)
     }
-    moveStackPointer(by: Int32(-wordSize))
+    moveStackPointer(by: Int32(-width))
   }
 
   mutating func emitCall() -> Bool {
-    guard hasPlainStack, instruction.pointee.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR else { return false }
+    guard hasPlainStack, hasPlainTarget, instruction.pointee.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR else {
+      return false
+    }
     saveFlags()
     if isDirect {
+      guard isWithinLimit else { return false }
       pushReturnAddress()
       follow(current)
       ended = true
@@ -145,14 +180,15 @@ extension BlockTranslation {
   }
 
   mutating func emitReturn() -> Bool {
-    guard hasPlainStack, instruction.pointee.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR else { return false }
+    guard hasPlainStack, hasPlainTarget, instruction.pointee.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR else {
+      return false
+    }
     let released = instruction.pointee.operand_count_visible > 0 ? Int32(immediate.value & 0xffff) : 0
     // A group may have checked the access already, so that it saves nothing.
     destroyFlags()
-    let source = access(stack(0), size: wordSize, isWrite: false)
-    code.load(GuestRegisters.second, source, size: wordSize)
+    loadWhole(GuestRegisters.second, access(stack(0), size: width, isWrite: false))
     for miss in lookUp() { leave(at: miss) }
-    moveStackPointer(by: Int32(wordSize) + released)
+    moveStackPointer(by: Int32(width) + released)
     enterFound()
     ended = true
     return true
@@ -161,51 +197,51 @@ extension BlockTranslation {
   // MARK: Stack
 
   mutating func emitPush() -> Bool {
+    if op.third == Operation.segmentMark { return emitSelectorPush() }
     guard hasPlainStack else { return false }
     if op.flags & OperationFlags.immediateFirst.rawValue != 0 {
-      let destination = access(stack(Int32(-wordSize)), size: wordSize, isWrite: true)
+      let destination = access(stack(Int32(-width)), size: width, isWrite: true)
       code.instruction(
-        .primary, 0xc7, reg: 0, destination, size: wordSize,
-        immediate: Int64(Int32(truncatingIfNeeded: operands[0].imm.value.s)), immediateSize: 4)
+        .primary, 0xc7, reg: 0, destination, size: width,
+        immediate: Int64(Int32(truncatingIfNeeded: operands[0].imm.value.s)), immediateSize: min(width, 4))
     } else if let memory = memoryOperand {
       guard let address = address(of: memory) else { return false }
-      _ = accessInSecond(stack(Int32(-wordSize)), size: wordSize, isWrite: true)
+      _ = accessInSecond(stack(Int32(-width)), size: width, isWrite: true)
       code.store(GuestRegisters.second, .frame(FrameOffset.target))
-      code.load(
-        GuestRegisters.second, access(address, size: wordSize, isWrite: false), size: wordSize)
+      code.load(GuestRegisters.second, access(address, size: width, isWrite: false), size: width)
       code.load(GuestRegisters.first, .frame(FrameOffset.target))
       code.store(
-        GuestRegisters.second, .memory(base: GuestRegisters.first, index: nil, scale: 0, displacement: 0),
-        size: wordSize)
+        GuestRegisters.second, .memory(base: GuestRegisters.first, index: nil, scale: 0, displacement: 0), size: width)
     } else {
       guard let register = register(operands) else { return false }
-      let destination = access(stack(Int32(-wordSize)), size: wordSize, isWrite: true)
+      let destination = access(stack(Int32(-width)), size: width, isWrite: true)
       if let host = GuestRegisters.host(register.guest) {
-        code.store(host, destination, size: wordSize)
+        code.store(host, destination, size: width)
       } else {
         code.load(GuestRegisters.second, GuestRegisters.home(register.guest))
-        code.store(GuestRegisters.second, destination, size: wordSize)
+        code.store(GuestRegisters.second, destination, size: width)
       }
     }
-    moveStackPointer(by: Int32(-wordSize))
+    moveStackPointer(by: Int32(-width))
     return true
   }
 
   mutating func emitPop() -> Bool {
+    if op.third == Operation.segmentMark { return emitSegmentPop() }
     guard hasPlainStack, memoryOperand == nil, let register = register(operands),
       register.guest != GuestRegisters.rsp
     else { return false }
-    let source = access(stack(0), size: wordSize, isWrite: false)
+    let source = access(stack(0), size: width, isWrite: false)
     pop(into: register.guest, from: source)
-    moveStackPointer(by: Int32(wordSize))
+    moveStackPointer(by: Int32(width))
     return true
   }
 
   private mutating func pop(into guest: Int, from source: HostOperand) {
     if let host = GuestRegisters.host(guest) {
-      code.load(host, source, size: wordSize)
+      code.load(host, source, size: width)
     } else {
-      code.load(GuestRegisters.second, source, size: wordSize)
+      code.load(GuestRegisters.second, source, size: width)
       code.store(GuestRegisters.second, GuestRegisters.home(guest))
     }
   }
@@ -214,12 +250,12 @@ extension BlockTranslation {
     guard hasPlainStack, let rbp = GuestRegisters.host(5), let rsp = GuestRegisters.host(GuestRegisters.rsp) else {
       return false
     }
-    let frame = Address(base: 5, index: nil, scale: 0, displacement: 0, segment: nil, size: wordSize)
-    let source = access(frame, size: wordSize, isWrite: false)
-    code.load(GuestRegisters.second, source, size: wordSize)
+    var frame = stack(0)
+    frame.base = 5
+    code.load(GuestRegisters.second, access(frame, size: width, isWrite: false), size: width)
     code.loadAddress(
-      rsp, .memory(base: rbp, index: nil, scale: 0, displacement: Int32(wordSize)), size: wordSize)
-    code.load(rbp, .register(GuestRegisters.second), size: wordSize)
+      rsp, .memory(base: rbp, index: nil, scale: 0, displacement: Int32(width)), size: stackSize)
+    code.load(rbp, .register(GuestRegisters.second), size: width)
     return true
   }
 }

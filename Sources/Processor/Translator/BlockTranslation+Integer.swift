@@ -14,6 +14,8 @@ extension BlockTranslation {
     case move, exchange, shift, loadAddress, byteSwap
     case compareExchange, multiply, signExtend, nothing
     case jump, jumpIf, call, `return`, push, pop, leave
+    case loop, jumpIfCounterIsZero
+    case loadDS, loadES, loadFS, loadGS
     case incrementDecrement
     case divide, signedDivide
     case fence
@@ -57,7 +59,7 @@ extension BlockTranslation {
     add(.clearInterrupts, ZYDIS_MNEMONIC_CLI)
     add(.setInterrupts, ZYDIS_MNEMONIC_STI)
     add(.swapBases, ZYDIS_MNEMONIC_SWAPGS)
-    add(.pushFlags, ZYDIS_MNEMONIC_PUSHFQ)
+    add(.pushFlags, ZYDIS_MNEMONIC_PUSHFQ, ZYDIS_MNEMONIC_PUSHFD, ZYDIS_MNEMONIC_PUSHF)
     add(
       .signExtend, ZYDIS_MNEMONIC_CBW, ZYDIS_MNEMONIC_CWDE, ZYDIS_MNEMONIC_CDQE, ZYDIS_MNEMONIC_CWD,
       ZYDIS_MNEMONIC_CDQ, ZYDIS_MNEMONIC_CQO)
@@ -70,6 +72,12 @@ extension BlockTranslation {
     add(.push, ZYDIS_MNEMONIC_PUSH)
     add(.pop, ZYDIS_MNEMONIC_POP)
     add(.leave, ZYDIS_MNEMONIC_LEAVE)
+    add(.loop, ZYDIS_MNEMONIC_LOOP, ZYDIS_MNEMONIC_LOOPE, ZYDIS_MNEMONIC_LOOPNE)
+    add(.jumpIfCounterIsZero, ZYDIS_MNEMONIC_JCXZ, ZYDIS_MNEMONIC_JECXZ, ZYDIS_MNEMONIC_JRCXZ)
+    add(.loadDS, ZYDIS_MNEMONIC_LDS)
+    add(.loadES, ZYDIS_MNEMONIC_LES)
+    add(.loadFS, ZYDIS_MNEMONIC_LFS)
+    add(.loadGS, ZYDIS_MNEMONIC_LGS)
     return table
   }()
 
@@ -99,6 +107,12 @@ extension BlockTranslation {
     case .push: return emitPush()
     case .pop: return emitPop()
     case .leave: return emitLeave()
+    case .loop: return emitLoop()
+    case .jumpIfCounterIsZero: return emitJumpIfCounterIsZero()
+    case .loadDS: return emitFarPointerLoad(.ds)
+    case .loadES: return emitFarPointerLoad(.es)
+    case .loadFS: return emitFarPointerLoad(.fs)
+    case .loadGS: return emitFarPointerLoad(.gs)
     case .divide: return emitDivide(isSigned: false)
     case .signedDivide: return emitDivide(isSigned: true)
     case .fence:
@@ -402,10 +416,12 @@ extension BlockTranslation {
 
   private mutating func emitMove() -> Bool {
     if instruction.pointee.raw.modrm.offset != 0 {
-      guard instruction.pointee.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT, instruction.pointee.opcode != 0x8e else {
-        return false
+      guard instruction.pointee.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT else { return false }
+      switch instruction.pointee.opcode {
+      case 0x8c: return emitSelectorRead()
+      case 0x8e: return emitSegmentMove()
+      default: return emitPlain()
       }
-      return instruction.pointee.opcode == 0x8c ? emitSelectorRead() : emitPlain()
     }
     let opcode = instruction.pointee.opcode
     if (0xb0...0xbf).contains(opcode) {
@@ -448,24 +464,6 @@ extension BlockTranslation {
     return true
   }
 
-  /// MOV from a segment register to a general one.
-  private mutating func emitSelectorRead() -> Bool {
-    guard let destination = register(ZYDIS_OPERAND_ENCODING_MODRM_RM) else { return false }
-    let number = Int(RegisterNumbers.number(of: operands[1].reg.value))
-    guard number < 6 else { return false }
-    let first = GuestRegisters.first
-    code.load(first, .frame(FrameOffset.cpu))
-    code.instruction(
-      .escape0f, 0xb7, reg: first,
-      .memory(base: first, index: nil, scale: 0, displacement: Int32(StateOffset.selector(number))), size: 4)
-    if let host = GuestRegisters.host(destination.guest) {
-      code.load(host, .register(first), size: destination.size)
-    } else {
-      code.store(first, GuestRegisters.home(destination.guest), size: destination.size == 2 ? 2 : 8)
-    }
-    return true
-  }
-
   private mutating func emitExchange() -> Bool {
     if instruction.pointee.raw.modrm.offset != 0 { return emitPlain() }
     guard let one = register(operands), let other = register(operands + 1) else { return false }
@@ -478,13 +476,14 @@ extension BlockTranslation {
 
   private mutating func emitLoadAddress() -> Bool {
     guard let destination = register(ZYDIS_OPERAND_ENCODING_MODRM_REG), let memory = memoryOperand,
-      var address = address(of: memory), destination.size >= 4
+      var address = address(of: memory)
     else { return false }
     address.segment = nil
     let second = GuestRegisters.second
     let host = GuestRegisters.host(destination.guest)
-    // In place where base and index have host registers and the address is as wide as code's.
-    if let host, !address.isRelative, let base = address.base, let hostBase = GuestRegisters.host(base),
+    // In place where base and index have host registers and nothing is cut off that has to be cleared.
+    if let host, !address.isRelative, destination.size <= address.size || address.size > 2, let base = address.base,
+      let hostBase = GuestRegisters.host(base),
       address.index.map({ GuestRegisters.host($0) != nil }) ?? true
     {
       let index = address.index.flatMap { GuestRegisters.host($0) }
@@ -496,7 +495,9 @@ extension BlockTranslation {
     computeAddress(address)
     let target = host ?? second
     if destination.size == 4 || host != nil { code.load(target, .register(second), size: destination.size) }
-    if host == nil { code.store(second, GuestRegisters.home(destination.guest)) }
+    if host == nil {
+      code.store(second, GuestRegisters.home(destination.guest), size: destination.size == 2 ? 2 : 8)
+    }
     return true
   }
 

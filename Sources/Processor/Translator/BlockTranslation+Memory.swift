@@ -31,13 +31,15 @@ extension BlockTranslation {
     var displacement: Int32
     /// Relative to the page of code, of which `displacement` is an offset.
     var isRelative = false
-    /// FS or GS by number, where it has a base.
+    /// The segment by number, where its base or its limit matters.
     var segment: Int?
+    /// Whether the segment has a limit to be looked at, or may refuse the access.
+    var isLimited = false
     /// Address size in bytes.
     var size: Int
 
     var slot: Int {
-      if segment != nil { return Slot.perProcessor }
+      if let segment, segment >= SegmentRegister.fs.rawValue { return Slot.perProcessor }
       if isRelative { return Slot.relative }
       guard let base else { return Slot.absolute }
       return index == nil ? base : Slot.indexed + base
@@ -48,23 +50,16 @@ extension BlockTranslation {
   func address(of operand: UnsafePointer<ZydisDecodedOperand>) -> Address? {
     let memory = operand.pointee.mem
     let size = Int(instruction.pointee.address_width) / 8
-    guard size == 8 || size == 4, memory.type != ZYDIS_MEMOP_TYPE_MIB else { return nil }
+    guard size >= 2, memory.type != ZYDIS_MEMOP_TYPE_MIB else { return nil }
     let place = processor.decoder.place(of: operand, in: instruction)
-    guard Int64(Int32(truncatingIfNeeded: place.displacement)) == place.displacement || size == 4 else { return nil }
+    guard Int64(Int32(truncatingIfNeeded: place.displacement)) == place.displacement || size < 8 else { return nil }
     var address = Address(
       scale: Int(max(1, memory.scale)).trailingZeroBitCount,
       displacement: Int32(truncatingIfNeeded: place.displacement), size: size)
-    let segment = RegisterNumbers.number(of: memory.segment)
-    if segment == SegmentRegister.fs.rawValue || segment == SegmentRegister.gs.rawValue {
-      let isOpen = segment == SegmentRegister.fs.rawValue ? CodeMode.openFS : .openGS
-      guard is64 || mode.contains(isOpen) else { return nil }
-      address.segment = Int(segment)
-    } else if !is64, segment == SegmentRegister.cs.rawValue {
-      return nil
-    }
+    setSegment(&address, Int(RegisterNumbers.number(of: memory.segment)))
     let base = RegisterNumbers.number(of: place.base)
     if base == Operation.instructionPointer {
-      let (sum, overflow) = address.displacement.addingReportingOverflow(Int32(nextOffset))
+      let (sum, overflow) = address.displacement.addingReportingOverflow(Int32(truncatingIfNeeded: nextPlace))
       guard !overflow, size == 8 else { return nil }
       address.displacement = sum
       address.isRelative = true
@@ -76,11 +71,31 @@ extension BlockTranslation {
     return address
   }
 
-  /// Has the address in R11. Destroys RAX; leaves the flags alone, but for a segment's base.
-  mutating func computeAddress(_ address: Address, plus extra: Int32 = 0) {
+  /// Lets an address be one of a segment, by number; anything beyond the six is none.
+  private func setSegment(_ address: inout Address, _ number: Int) {
+    switch number {
+    case SegmentRegister.fs.rawValue, SegmentRegister.gs.rawValue:
+      address.segment = number
+      address.isLimited =
+        !is64 && !mode.contains(number == SegmentRegister.fs.rawValue ? .openFS : .openGS)
+    case SegmentRegister.cs.rawValue:
+      // Writes to it fault outside 64-bit mode.
+      address.isLimited = !is64
+    case SegmentRegister.es.rawValue...SegmentRegister.ds.rawValue:
+      address.isLimited = !isFlat
+    default: break
+    }
+    if address.isLimited { address.segment = number }
+  }
+
+  /// Has the address in R11. Destroys RAX; leaves the flags alone, but for a segment's base and limit.
+  ///
+  /// With a limit, `size` bytes that `isWrite` writes are within it then, or the code has left for the chain.
+  mutating func computeAddress(_ address: Address, size: Int = 0, isWrite: Bool = false) {
     let second = GuestRegisters.second
-    let displacement = address.displacement &+ extra
-    let width = address.size
+    let displacement = address.displacement
+    // 16 bits are cut off below.
+    let width = max(address.size, 4)
     if address.isRelative {
       code.load(second, .frame(FrameOffset.codePage))
       code.loadAddress(second, .memory(base: second, index: nil, scale: 0, displacement: displacement))
@@ -109,7 +124,9 @@ extension BlockTranslation {
         if width == 4 { code.load(second, .register(second), size: 4) }
       }
     }
+    if address.size == 2 { code.instruction(.escape0f, 0xb7, reg: second, .register(second), size: 4) }
     guard let segment = address.segment else { return }
+    guard !address.isLimited else { return applyLimit(of: segment, size: size, isWrite: isWrite) }
     code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
     code.arithmetic(
       0, second,
@@ -117,6 +134,24 @@ extension BlockTranslation {
         base: GuestRegisters.first, index: nil, scale: 0, displacement: Int32(StateOffset.base(segment))))
     // Linear addresses have 32 bits there.
     if !is64 { code.load(second, .register(second), size: 4) }
+  }
+
+  /// Makes the offset in R11 a linear address, or leaves. Destroys RAX and the flags.
+  ///
+  /// Offset and size make at most 33 bits, so nothing wraps before the comparison; the sum with the base wraps at 32 bits,
+  /// as linear addresses do.
+  private mutating func applyLimit(of segment: Int, size: Int, isWrite: Bool) {
+    let first = GuestRegisters.first
+    let second = GuestRegisters.second
+    let bound = HostOperand.frame(FrameOffset.segment(segment, isWrite ? \.write : \.read))
+    if size == 1 {
+      code.arithmetic(7, second, bound)
+    } else {
+      code.loadAddress(first, .memory(base: second, index: nil, scale: 0, displacement: Int32(size - 1)))
+      code.arithmetic(7, first, bound)
+    }
+    leave(if: HostCondition.greater)
+    code.arithmetic(0, second, .frame(FrameOffset.segment(segment, \.base)), size: 4)
   }
 
   /// MOV register, imm32, sign-extended.
@@ -137,7 +172,7 @@ extension BlockTranslation {
     let first = GuestRegisters.first
     let second = GuestRegisters.second
     let retry = code.position
-    computeAddress(address)
+    computeAddress(address, size: size, isWrite: isWrite)
     code.move(first, second)
     check(slot: address.slot, size: size, isWrite: isWrite, retry: retry)
     // The slot may hold another page now than the one that a group off the same register (with a 64-bit address) was
@@ -202,17 +237,18 @@ extension BlockTranslation {
 
   // MARK: Stack
 
-  /// Bytes of a push in this mode.
-  var wordSize: Int { is64 ? 8 : 4 }
+  /// Bytes of the stack pointer.
+  var stackSize: Int { is64 ? 8 : mode.contains(.stack32) ? 4 : 2 }
 
-  /// [RSP + displacement].
+  /// SS:[RSP + displacement].
   func stack(_ displacement: Int32) -> Address {
-    Address(
-      base: GuestRegisters.rsp, index: nil, scale: 0, displacement: displacement, segment: nil, size: wordSize)
+    var address = Address(base: GuestRegisters.rsp, scale: 0, displacement: displacement, size: stackSize)
+    setSegment(&address, SegmentRegister.ss.rawValue)
+    return address
   }
 
   mutating func moveStackPointer(by count: Int32) {
     let rsp = GuestRegisters.host(GuestRegisters.rsp).unsafelyUnwrapped
-    code.loadAddress(rsp, .memory(base: rsp, index: nil, scale: 0, displacement: count), size: wordSize)
+    code.loadAddress(rsp, .memory(base: rsp, index: nil, scale: 0, displacement: count), size: stackSize)
   }
 }

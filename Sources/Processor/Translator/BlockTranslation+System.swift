@@ -50,9 +50,7 @@ extension BlockTranslation {
     code.instruction(
       .primary, 0xc6, reg: 0, state(StateOffset.interruptShadow), size: 1,
       immediate: Int64(InterruptShadow.STI.rawValue), immediateSize: 1)
-    code.load(second, .frame(FrameOffset.codePage))
-    code.loadAddress(
-      second, .memory(base: second, index: nil, scale: 0, displacement: Int32(nextOffset)), size: wordSize)
+    loadAddress(ofPlace: nextPlace, into: second)
     code.store(second, state(StateOffset.shadowAddress))
     code.resolve(wasSet)
     return true
@@ -72,9 +70,10 @@ extension BlockTranslation {
     return true
   }
 
-  /// PUSHFQ, at any privilege level.
+  /// PUSHFQ, PUSHFD and PUSHF, at any privilege level; in virtual-8086 mode they may fault.
   mutating func emitPushFlags() -> Bool {
-    guard is64, op.size == 8 else { return false }
+    guard is64 else { return emitShortPushFlags() }
+    guard instruction.pointee.mnemonic == ZYDIS_MNEMONIC_PUSHFQ else { return false }
     let second = GuestRegisters.second
     // A group may have checked the access already, so that it saves nothing.
     destroyFlags()
@@ -83,6 +82,20 @@ extension BlockTranslation {
     loadWriteAddend(slot: GuestRegisters.rsp)
     code.store(second, destination)
     moveStackPointer(by: -8)
+    return true
+  }
+
+  private mutating func emitShortPushFlags() -> Bool {
+    guard isSupervisor || !mode.contains(.paragraphs) else { return false }
+    let second = GuestRegisters.second
+    let size = instruction.pointee.mnemonic == ZYDIS_MNEMONIC_PUSHF ? 2 : 4
+    destroyFlags()
+    _ = accessInSecond(stack(Int32(-size)), size: size, isWrite: true)
+    code.store(second, .frame(FrameOffset.target))
+    loadFlagsImage(into: second)
+    code.load(GuestRegisters.first, .frame(FrameOffset.target))
+    code.store(second, .memory(base: GuestRegisters.first, index: nil, scale: 0, displacement: 0), size: size)
+    moveStackPointer(by: Int32(-size))
     return true
   }
 

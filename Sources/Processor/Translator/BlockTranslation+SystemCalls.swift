@@ -43,10 +43,7 @@ extension BlockTranslation {
     // The image of RFLAGS in R11, the address of the next instruction in RCX.
     loadFlagsImage(into: second)
     code.store(second, GuestRegisters.home(11))
-    code.load(HostRegister.rcx, .frame(FrameOffset.codePage))
-    code.loadAddress(
-      HostRegister.rcx,
-      .memory(base: HostRegister.rcx, index: nil, scale: 0, displacement: Int32(nextOffset)))
+    loadAddress(ofPlace: nextPlace, into: HostRegister.rcx)
     // RFLAGS without what FMASK names.
     code.load(first, .frame(FrameOffset.cpu))
     code.load(first, state(StateOffset.fmask), size: 4)

@@ -78,6 +78,8 @@ struct BlockTranslation {
   /// Which slots its code uses.
   var slotSet: Int { mode.contains(.unprivileged) ? 1 : 0 }
   var is64: Bool { mode.contains(.code64) }
+  var isFlat: Bool { mode.contains(.flat) }
+  var codeBits: Int { is64 ? 64 : mode.contains(.code32) ? 32 : 16 }
   var op: Operation { operations[current] }
   var instruction: UnsafeMutablePointer<ZydisDecodedInstruction> { decoded(current) }
   var operands: UnsafeMutablePointer<ZydisDecodedOperand> { decodedOperands(current) }
@@ -86,10 +88,10 @@ struct BlockTranslation {
   func decodedOperands(_ index: Int) -> UnsafeMutablePointer<ZydisDecodedOperand> {
     translator.operands + index * Translator.operandCapacity
   }
-  /// Offset of the block's first byte in its page.
-  var pageOffset: Int { Int(block.pointee.physicalAddress & 0xfff) }
-  /// Offset of the byte behind the current instruction from the beginning of the page.
-  var nextOffset: Int { pageOffset + Int(op.offset) + Int(op.length) }
+  /// `CodeBlock.place`: in flat code the offset of the first byte in its page, in other code its RIP.
+  var place: Int64 { Int64(block.pointee.place) }
+  /// The same of the byte behind the current instruction.
+  var nextPlace: Int64 { place + Int64(op.offset) + Int64(op.length) }
 
   /// Shortest run of instructions that pays for entering translated code from the chain and leaving it. One that goes on
   /// in the next block always pays.
@@ -159,7 +161,7 @@ struct BlockTranslation {
 
   private func decode(_ index: Int) -> Bool {
     let op = operations[index]
-    guard pageOffset + Int(op.offset) + Int(op.length) <= 4096 else { return false }
+    guard Int(block.pointee.physicalAddress & 0xfff) + Int(op.offset) + Int(op.length) <= 4096 else { return false }
     let failure = processor.decoder.decode(bytes + Int(op.offset), count: Int(op.length), mode: mode)
     guard failure == nil, processor.decoder.instruction.pointee.length == op.length else {
       // What stands for code that is no instruction.
@@ -226,7 +228,7 @@ struct BlockTranslation {
     if operations[operation].flags & OperationFlags.linkable.rawValue != 0 {
       cold.append(
         .follow(fixup, operation: operation, refund: refund, isLinkable: true, savesFlags: savesFlags))
-    } else if Int32(exactly: displacement(of: operation)) != nil {
+    } else if !isFlat || Int32(exactly: target(of: operation)) != nil {
       cold.append(.cross(fixup, operation: operation, refund: refund, savesFlags: savesFlags))
     } else {
       cold.append(
@@ -234,9 +236,32 @@ struct BlockTranslation {
     }
   }
 
-  /// A direct branch's target, from the beginning of this block's page.
-  private func displacement(of operation: Int) -> Int64 {
-    Int64(bitPattern: operations[operation].immediate) &+ Int64(pageOffset)
+  /// A direct branch's target: in flat code from the beginning of this block's page, in other code its RIP.
+  func target(of operation: Int) -> Int64 {
+    let target = Int64(bitPattern: operations[operation].immediate) &+ place
+    return isFlat ? target : target & Int64(bitPattern: targetMask(of: operation))
+  }
+
+  /// What a direct branch's target is cut to.
+  func targetMask(of operation: Int) -> UInt64 {
+    // The link at a block's end has no size.
+    operations[operation].size == 2 ? 0xffff : is64 ? ~0 : 0xffff_ffff
+  }
+
+  /// Has a place as an address in a register.
+  mutating func loadAddress(ofPlace place: Int64, into register: Int) {
+    guard isFlat else { return loadConstant(register, place) }
+    code.load(register, .frame(FrameOffset.codePage))
+    code.loadAddress(
+      register, .memory(base: register, index: nil, scale: 0, displacement: Int32(truncatingIfNeeded: place)),
+      size: is64 ? 8 : 4)
+  }
+
+  /// MOV register, imm32, zero-extended.
+  private mutating func loadConstant(_ register: Int, _ value: Int64) {
+    if register & 8 != 0 { code.byte(0x41) }
+    code.byte(0xb8 | UInt8(register & 7))
+    code.word32(Int32(truncatingIfNeeded: value))
   }
 
   // MARK: Cold code
@@ -282,7 +307,7 @@ struct BlockTranslation {
   private mutating func emitThunk(to position: Int) {
     let fixup = code.loadPlace(GuestRegisters.first)
     code.resolve(fixup, to: position)
-    code.jump(to: translator.glue.enter[slotSet])
+    code.jump(to: isFlat ? translator.glue.enter[slotSet] : translator.glue.enterSegmented[slotSet])
   }
 
   private mutating func emit(_ site: ColdSite) {
@@ -322,10 +347,7 @@ struct BlockTranslation {
     case .cross(let fixup, let operation, let refund, let savesFlags):
       code.resolve(fixup)
       if savesFlags { emitSavingOfFlags() }
-      code.load(GuestRegisters.second, .frame(FrameOffset.codePage))
-      code.arithmetic(
-        0, .register(GuestRegisters.second), immediate: Int32(truncatingIfNeeded: displacement(of: operation)))
-      if !is64 { code.load(GuestRegisters.second, .register(GuestRegisters.second), size: 4) }
+      loadAddress(ofPlace: target(of: operation), into: GuestRegisters.second)
       let misses = lookUp()
       if refund != 0 {
         code.arithmetic(0, .register(GuestRegisters.budget), immediate: Int32(refund))
@@ -356,7 +378,7 @@ struct BlockTranslation {
     code.word64(UInt64(UInt(bitPattern: operation)))
     code.word64(Translator.address(handler))
     code.word64(UInt64(UInt(bitPattern: block)))
-    code.word64(UInt64(pageOffset))
+    code.word64(block.pointee.place)
     code.word64(link.map { UInt64($0) } ?? ~0)
     mark(.cold)
   }

@@ -57,7 +57,9 @@ struct CodeListing {
   private var text: String {
     let block = translation.block.pointee
     let size = translation.code.position - translation.entry
-    let mode = "\(translation.is64 ? 64 : 32)-bit, \(translation.slotSet == 0 ? "CPL 0" : "CPL above 0")"
+    let mode =
+      "\(translation.codeBits)-bit\(translation.isFlat ? "" : " with segments"), "
+      + (translation.slotSet == 0 ? "CPL 0" : "CPL above 0")
     var lines = [
       "guest block at 0x\(hexadecimal(start)), physical 0x\(hexadecimal(block.physicalAddress)), \(mode): "
         + "\(block.instructionCount) instructions in \(block.byteCount) bytes; \(size) bytes of host code"
@@ -168,7 +170,9 @@ extension Translator {
     guard let symbols = options.symbols else { return }
     var routines = [
       ("put-vectors", glue.putVectors), ("bring-vectors", glue.bringVectors), ("leave", glue.leave),
-      ("enter-supervisor", glue.enter[0]), ("enter-user", glue.enter[1]), ("load-vectors", glue.loadVectors),
+      ("enter-supervisor", glue.enter[0]), ("enter-user", glue.enter[1]),
+      ("enter-segmented-supervisor", glue.enterSegmented[0]), ("enter-segmented-user", glue.enterSegmented[1]),
+      ("load-vectors", glue.loadVectors),
       ("enter-block", glue.enterBlock), ("budget", glue.budget),
     ]
     for set in 0..<2 {

@@ -52,6 +52,12 @@ enum FrameOffset {
   static let dynamicRecord = offset(\.dynamicRecord)
   static let emptySlot = offset(\.emptySlot)
   private static let sets = offset(\.sets)
+  private static let segments = offset(\.segments)
+
+  /// A field of the bounds of a segment register.
+  static func segment(_ number: Int, _ field: PartialKeyPath<SegmentBounds>) -> Int {
+    segments + number * MemoryLayout<SegmentBounds>.stride + MemoryLayout<SegmentBounds>.offset(of: field)!
+  }
 
   /// A field of the slots of code at CPL 0 (0) or above (1).
   static func set(_ number: Int, _ field: Int) -> Int { sets + number * MemoryLayout<PageSlots>.stride + field }

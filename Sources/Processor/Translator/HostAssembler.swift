@@ -40,6 +40,7 @@ enum HostCondition {
   static let above: UInt8 = 7
   static let sign: UInt8 = 8
   static let less: UInt8 = 12
+  static let greater: UInt8 = 15
 }
 
 /// Opcode maps by the bytes that come before the opcode.

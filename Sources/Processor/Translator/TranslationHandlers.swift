@@ -93,12 +93,12 @@ enum RecordOffset {
   static let operation = MemoryLayout<ExitRecord>.offset(of: \.operation)!
   static let handler = MemoryLayout<ExitRecord>.offset(of: \.handler)!
   static let block = MemoryLayout<ExitRecord>.offset(of: \.block)!
-  static let pageOffset = MemoryLayout<ExitRecord>.offset(of: \.pageOffset)!
+  static let place = MemoryLayout<ExitRecord>.offset(of: \.place)!
 }
 
 enum BlockOffset {
   static let operations = MemoryLayout<CodeBlock>.offset(of: \.operations)!
-  static let physicalAddress = MemoryLayout<CodeBlock>.offset(of: \.physicalAddress)!
+  static let place = MemoryLayout<CodeBlock>.offset(of: \.place)!
   static let key = MemoryLayout<CodeBlock>.offset(of: \.key)!
   static let instructionCount = MemoryLayout<CodeBlock>.offset(of: \.instructionCount)!
   static let entry = MemoryLayout<CodeBlock>.offset(of: \.entry)!

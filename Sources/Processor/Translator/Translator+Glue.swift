@@ -3,8 +3,9 @@ import X86
 
 /// Positions of the routines that all translations share.
 struct Glue {
-  /// From a thunk, as an `OperationHandler` with the target's address in RAX; at CPL 0, and above.
-  var enter = [0, 0]
+  /// From a thunk, as an `OperationHandler` with the target's address in RAX; by slot set, for flat code and for other.
+  var enter: [Int] = []
+  var enterSegmented: [Int] = []
   /// Leaves for the chain at the `ExitRecord` whose address is in RAX.
   var leave = 0
   /// Leaves for the chain at the beginning of the block in R11; the code page is set.
@@ -30,7 +31,8 @@ extension Translator {
     var code = HostAssembler(memory, at: 0)
     emitVectorMoves(&code)
     emitLeave(&code)
-    for set in 0..<2 { emitEnter(&code, set) }
+    glue.enter = (0..<2).map { emitEnter(&code, $0, isFlat: true) }
+    glue.enterSegmented = (0..<2).map { emitEnter(&code, $0, isFlat: false) }
     emitLoadVectors(&code)
     emitEnterBlock(&code)
     emitBudget(&code)
@@ -50,11 +52,11 @@ extension Translator {
     .memory(base: base, index: nil, scale: 0, displacement: Int32(offset))
   }
 
-  private func emitEnter(_ code: inout HostAssembler, _ set: Int) {
+  private func emitEnter(_ code: inout HostAssembler, _ set: Int, isFlat: Bool) -> Int {
     let rax = HostRegister.rax
     let rdi = HostRegister.rdi
     let r11 = HostRegister.r11
-    glue.enter[set] = code.position
+    let start = code.position
     // TEST R9, R9: lazy flags are made whole first.
     code.instruction(.primary, 0x85, reg: HostRegister.r9, .register(HostRegister.r9), size: 8)
     let isWhole = code.jump(if: HostCondition.zero)
@@ -74,8 +76,12 @@ extension Translator {
     code.instruction(.primary, 0xc1, reg: 4, .register(rax), size: 4, immediate: 8, immediateSize: 1)
     code.arithmetic(1, rax, .register(r11), size: 4)
     code.store(rax, .frame(FrameOffset.flags), size: 2)
-    code.load(rax, Self.state(rdi, StateOffset.rip))
-    code.arithmetic(4, .register(rax), immediate: -4096)
+    if isFlat {
+      code.load(rax, Self.state(rdi, StateOffset.rip))
+      code.arithmetic(4, .register(rax), immediate: -4096)
+    } else {
+      code.arithmetic(6, rax, .register(rax), size: 4)
+    }
     code.store(rax, .frame(FrameOffset.codePage))
     code.load(GuestRegisters.budget, Self.state(rdi, StateOffset.budget))
     emitSlice(&code)
@@ -131,6 +137,7 @@ extension Translator {
       immediateSize: 4)
     code.jump(to: ready)
     code.align(to: 16)
+    return start
   }
 
   private func emitLeave(_ code: inout HostAssembler) {
@@ -153,7 +160,7 @@ extension Translator {
     code.move(rdi, rax)
     code.load(rax, .frame(FrameOffset.record))
     code.load(rcx, .frame(FrameOffset.codePage))
-    code.arithmetic(0, rcx, Self.state(rax, RecordOffset.pageOffset))
+    code.arithmetic(0, rcx, Self.state(rax, RecordOffset.place))
     code.store(rcx, Self.state(rdi, StateOffset.rip))
     code.load(rcx, Self.state(rax, RecordOffset.block))
     code.store(rcx, Self.state(rdi, StateOffset.block))
@@ -244,9 +251,8 @@ extension Translator {
     code.loadConstant(rax, Self.address(TranslationHandlers.enterBlock))
     code.store(rax, .frame(record + RecordOffset.handler))
     code.store(r11, .frame(record + RecordOffset.block))
-    code.load(rax, Self.state(r11, BlockOffset.physicalAddress), size: 4)
-    code.arithmetic(4, .register(rax), immediate: 0xfff, size: 4)
-    code.store(rax, .frame(record + RecordOffset.pageOffset))
+    code.load(rax, Self.state(r11, BlockOffset.place))
+    code.store(rax, .frame(record + RecordOffset.place))
     code.loadAddress(rax, .frame(record))
     code.jump(to: glue.leave)
     code.align(to: 16)

@@ -25,6 +25,11 @@ import X86
 /// page tables, out of line. Only what the TLB allows gets into a slot, so devices, watched pages, pages with code, and
 /// accesses that cross pages all leave for the chain.
 ///
+/// **Segments.** Where they are not flat, an access first has the offset of its last byte compared with what the frame has as
+/// its segment's bound, and the base added, so that loading a segment register needs no new code. Whatever is not plainly
+/// inside an ordinary segment is the chain's. Blocks of such code belong to one RIP, one base and one limit of CS: where
+/// their branches go, and that this is within the limit, is known when they are decoded.
+///
 /// **Control.** A jump within the guest's page leads directly from translation to translation once both are there.
 /// Elsewhere the block cache is looked up in line: nothing is known of other pages' translations. A block that is dropped
 /// has its entry overwritten with a jump that leaves, so nobody needs to know who jumps to it.
@@ -122,11 +127,8 @@ final class Translator {
     unsafeBitCast(address(of: position), to: OperationHandler.self)
   }
 
-  /// 64-bit code, and 32-bit code where segments are flat. All other code is the interpreter's.
-  static func translates(_ mode: CodeMode) -> Bool {
-    !mode.contains(.stepping)
-      && (mode.contains(.code64) || (mode.isSuperset(of: [.code32, .flat, .stack32]) && !mode.contains(.paragraphs)))
-  }
+  /// Code of every mode. Single steps are the interpreter's.
+  static func translates(_ mode: CodeMode) -> Bool { !mode.contains(.stepping) }
 
   // MARK: Links
 

@@ -86,6 +86,7 @@ struct TranslationCacheTests {
     let raw = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CodeBlock>.size, alignment: 8)
     memset(raw, 0xff, MemoryLayout<CodeBlock>.size)
     let block = raw.bindMemory(to: CodeBlock.self, capacity: 1)
+    block.pointee.key = CodeMode.flat.rawValue
     defer { raw.deallocate() }
     fill(cache, 4, isGlobal: true)
     cache.remember(block, rip: 0x1010, table: cache.table(.supervisor))
@@ -116,6 +117,7 @@ struct TranslationCacheTests {
     cache.select(root: 0x1000, flushes: false)
     let block = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CodeBlock>.size, alignment: 8)
       .bindMemory(to: CodeBlock.self, capacity: 1)
+    block.pointee.key = CodeMode.flat.rawValue
     defer { block.deallocate() }
     func known() -> Int { (0..<TranslationCache.blockEntryCount).count { cache.blocks[$0].block != nil } }
     for _ in 0..<2 {

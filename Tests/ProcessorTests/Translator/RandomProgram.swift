@@ -4,7 +4,10 @@ import TestSupport
 /// or move by constants. None leaves a flag undefined.
 struct RandomProgram {
   var random: SeededRandom
-  let is64: Bool
+  /// Of the code: 16, 32 or 64.
+  let bits: Int
+  /// Whether memory operands name any segment.
+  let isSegmented: Bool
   private(set) var bytes: [UInt8] = []
   /// Where each instruction begins.
   private(set) var starts: [Int] = []
@@ -15,11 +18,13 @@ struct RandomProgram {
   static let others64 = [0, 1, 2, 7, 9, 11, 15]
   static let others32 = [0, 1, 2, 7]
 
+  private var is64: Bool { bits == 64 }
   var bases: [Int] { is64 ? Self.bases64 : Self.bases32 }
 
-  init(seed: UInt64, is64: Bool, count: Int, isWild: Bool = false) {
+  init(seed: UInt64, bits: Int, count: Int, isWild: Bool = false, isSegmented: Bool = false) {
     random = SeededRandom(seed: seed)
-    self.is64 = is64
+    self.bits = bits
+    self.isSegmented = isSegmented
     for _ in 0..<count {
       starts.append(bytes.count)
       instruction(isWild: isWild)
@@ -29,8 +34,13 @@ struct RandomProgram {
 
   private enum Operand {
     case register(Int)
+    /// With `isNarrow`, 32-bit addresses in 64-bit code.
     case memory(base: Int?, index: Int?, scale: Int, displacement: Int32, isNarrow: Bool, segment: UInt8?)
+    /// A 16-bit address by ModRM's `rm` field; with a displacement of 16 bits alone where `isAbsolute`.
+    case short(rm: Int, displacement: Int16, isAbsolute: Bool, segment: UInt8?)
   }
+
+  private static let segments: [UInt8] = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65]
 
   private mutating func below(_ bound: Int) -> Int { Int(random.next() % UInt64(bound)) }
   private mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
@@ -40,7 +50,14 @@ struct RandomProgram {
     chance(8) ? pick(bases) : pick(is64 ? Self.others64 : Self.others32)
   }
 
+  private mutating func segment(_ percent: Int) -> UInt8? {
+    guard chance(isSegmented ? 35 : percent) else { return nil }
+    return pick(isSegmented ? Self.segments : [0x64, 0x65])
+  }
+
   private mutating func memory(isWild: Bool) -> Operand {
+    // Addresses of the code's own size, and in segments sometimes of the other.
+    if bits == 16 ? chance(80) : isSegmented && chance(15) { return short(isWild: isWild) }
     var displacement: Int32
     switch below(8) {
     case 0: displacement = Int32(pick([0x1000, -0x1000, 0x2000, 0x3000, 0x1008, -0x2000, 0x9000]))
@@ -52,17 +69,23 @@ struct RandomProgram {
     let base = index != nil && chance(10) ? nil : chance(8) ? 4 : pick(bases)
     return .memory(
       base: base, index: index, scale: below(4), displacement: displacement, isNarrow: is64 && chance(8),
-      segment: chance(isWild ? 12 : 4) ? pick([0x64, 0x65]) : nil)
+      segment: segment(isWild ? 12 : 4))
+  }
+
+  private mutating func short(isWild: Bool) -> Operand {
+    let displacement = isWild && chance(25) ? Int16(truncatingIfNeeded: random.next()) : Int16(below(48) - 24)
+    return .short(rm: below(8), displacement: displacement, isAbsolute: chance(10), segment: segment(0))
   }
 
   // MARK: Encoding
 
+  /// - Parameter size: in bytes; 0: the instruction has none that a prefix changes.
   private mutating func emit(
     _ escape: [UInt8], _ opcode: UInt8, reg: Int, _ rm: Operand, size: Int, prefix: UInt8? = nil,
     immediate: [UInt8] = [], isLocked: Bool = false
   ) {
     if isLocked { bytes.append(0xf0) }
-    if size == 2 { bytes.append(0x66) }
+    if bits == 16 ? size == 4 : size == 2 { bytes.append(0x66) }
     if let prefix { bytes.append(prefix) }
     var rex: UInt8 = size == 8 ? 0x48 : 0
     if reg & 8 != 0 { rex |= 0x44 }
@@ -75,7 +98,7 @@ struct RandomProgram {
       tail = [0xc0 | field | UInt8(number & 7)]
     case .memory(let base, let index, let scale, let displacement, let isNarrow, let segment):
       if let segment { bytes.append(segment) }
-      if isNarrow { bytes.append(0x67) }
+      if isNarrow || bits == 16 { bytes.append(0x67) }
       if let base, base & 8 != 0 { rex |= 0x41 }
       if let index, index & 8 != 0 { rex |= 0x42 }
       let isShort = base != nil && Int32(Int8(truncatingIfNeeded: displacement)) == displacement
@@ -90,6 +113,13 @@ struct RandomProgram {
       }
       let raw = UInt32(bitPattern: displacement)
       tail += isShort ? [UInt8(truncatingIfNeeded: raw)] : (0..<4).map { UInt8(truncatingIfNeeded: raw >> (8 * $0)) }
+    case .short(let rm, let displacement, let isAbsolute, let segment):
+      if let segment { bytes.append(segment) }
+      if bits != 16 { bytes.append(0x67) }
+      let isShort = !isAbsolute && Int16(Int8(truncatingIfNeeded: displacement)) == displacement
+      tail = [isAbsolute ? field | 6 : (isShort ? 0x40 : 0x80) | field | UInt8(rm)]
+      tail.append(UInt8(truncatingIfNeeded: displacement))
+      if !isShort { tail.append(UInt8(truncatingIfNeeded: displacement >> 8)) }
     }
     if rex != 0 { bytes.append(rex | 0x40) }
     bytes += escape + [opcode] + tail + immediate
@@ -110,7 +140,10 @@ struct RandomProgram {
     let wide: UInt8 = size == 1 ? 0 : 1
     let rm = operand(isWild)
     var isMemory = false
-    if case .memory = rm { isMemory = true }
+    switch rm {
+    case .memory, .short: isMemory = true
+    case .register: break
+    }
     switch below(24) {
     case 0, 1, 2:
       // ADD to CMP, either way round, LOCK where it may be.
@@ -139,11 +172,32 @@ struct RandomProgram {
     case 18: move(isWild)
     case 19:
       // Jcc over nothing: a block ends.
-      bytes += [0x70 | UInt8(below(16)), 0]
+      bytes += [chance(isSegmented ? 30 : 0) ? 0xe0 | UInt8(below(4)) : 0x70 | UInt8(below(16)), 0]
+    case 20 where isSegmented: segmentRegister()
     case 20, 21, 22: vector(isWild)
     default:
-      // CALL next; or MUL.
-      if chance(50) { bytes += [0xe8, 0, 0, 0, 0] } else { emit([], 0x84 | wide, reg: other(), rm, size: size) }
+      // CALL next; or TEST.
+      if chance(50) {
+        bytes += [0xe8, 0, 0] + (bits == 16 ? [] : [0, 0])
+      } else {
+        emit([], 0x84 | wide, reg: other(), rm, size: size)
+      }
+    }
+  }
+
+  /// Segment registers and flags on their way to and from registers and the stack.
+  private mutating func segmentRegister() {
+    switch below(8) {
+    case 0, 1: bytes += pick([[0x06], [0x0e], [0x16], [0x1e], [0x0f, 0xa0], [0x0f, 0xa8]])
+    case 2, 3: emit([], 0x8c, reg: below(6), operand(false), size: chance(70) ? 2 : 4)
+    case 4: bytes.append(0x9c)
+    // Selectors are random: where they are no paragraphs, that is a fault.
+    case 5: bytes += pick([[0x07], [0x1f], [0x0f, 0xa1], [0x0f, 0xa9]])
+    case 6: emit([], 0x8e, reg: pick([0, 3, 4, 5]), operand(false), size: 2)
+    default:
+      bits == 16 && chance(60)
+        ? emit([], pick([0xc4, 0xc5]), reg: other(), memory(isWild: false), size: 2)
+        : emit([0x0f], pick([0xb4, 0xb5]), reg: other(), memory(isWild: false), size: chance(50) ? 2 : 4)
     }
   }
 
@@ -154,7 +208,7 @@ struct RandomProgram {
     case 0, 1: bytes += rex + [0x50 | UInt8(register & 7)]
     case 2, 3: bytes += rex + [0x58 | UInt8(register & 7)]
     case 4: bytes += [0x6a, UInt8(truncatingIfNeeded: random.next())]
-    default: emit([], 0xff, reg: 6, memory(isWild: false), size: 4)
+    default: emit([], 0xff, reg: 6, memory(isWild: false), size: bits == 16 ? 2 : 4)
     }
   }
 
@@ -169,24 +223,25 @@ struct RandomProgram {
     }
     let distance = Int32(pick([8, -8, 16, -16, 0x1000, -0x1000, 0x18, 1, 0x2000, -0x2000, 0x10_0000]))
     let raw = UInt32(bitPattern: distance)
+    let size = is64 ? 8 : bits == 16 && chance(80) ? 2 : 4
     emit(
-      [], 0x81, reg: pick([0, 5]), .register(base), size: is64 ? 8 : 4,
-      immediate: (0..<4).map { UInt8(truncatingIfNeeded: raw >> (8 * $0)) })
+      [], 0x81, reg: pick([0, 5]), .register(base), size: size,
+      immediate: (0..<min(size, 4)).map { UInt8(truncatingIfNeeded: raw >> (8 * $0)) })
   }
 
   private mutating func vector(_ isWild: Bool) {
     let number = is64 ? below(16) : below(8)
     let rm: Operand = chance(70) ? memory(isWild: isWild) : .register(is64 ? below(16) : below(8))
     switch below(9) {
-    case 0: emit([0x0f], 0x10 | UInt8(below(2)), reg: number, rm, size: 4)
-    case 1: emit([0x0f], 0x28, reg: number, rm, size: 4)
-    case 2: emit([0x0f], 0x29, reg: number, rm, size: 4)
-    case 3: emit([0x0f], pick([0xef, 0xfe, 0xd4, 0x74, 0x60]), reg: number, rm, size: 4, prefix: 0x66)
-    case 4: emit([0x0f], pick([0x6f, 0x7f]), reg: number, rm, size: 4, prefix: 0xf3)
-    case 5: emit([0x0f], pick([0x6e, 0x7e]), reg: number, operand(isWild), size: 4, prefix: 0x66)
-    case 6: emit([0x0f], 0xd7, reg: other(), .register(number), size: 4, prefix: 0x66)
-    case 7: emit([0x0f], 0xc4, reg: number, operand(isWild), size: 4, prefix: 0x66, immediate: [UInt8(below(8))])
-    default: emit([0x0f], 0x2f, reg: number, rm, size: 4)
+    case 0: emit([0x0f], 0x10 | UInt8(below(2)), reg: number, rm, size: 0)
+    case 1: emit([0x0f], 0x28, reg: number, rm, size: 0)
+    case 2: emit([0x0f], 0x29, reg: number, rm, size: 0)
+    case 3: emit([0x0f], pick([0xef, 0xfe, 0xd4, 0x74, 0x60]), reg: number, rm, size: 0, prefix: 0x66)
+    case 4: emit([0x0f], pick([0x6f, 0x7f]), reg: number, rm, size: 0, prefix: 0xf3)
+    case 5: emit([0x0f], pick([0x6e, 0x7e]), reg: number, operand(isWild), size: 0, prefix: 0x66)
+    case 6: emit([0x0f], 0xd7, reg: other(), .register(number), size: 0, prefix: 0x66)
+    case 7: emit([0x0f], 0xc4, reg: number, operand(isWild), size: 0, prefix: 0x66, immediate: [UInt8(below(8))])
+    default: emit([0x0f], 0x2f, reg: number, rm, size: 0)
     }
   }
 }

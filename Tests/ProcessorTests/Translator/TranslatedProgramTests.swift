@@ -52,7 +52,7 @@ struct TranslatedProgramTests {
     for number in 0..<UInt64(150 * scale) {
       let seed = seed + number
       var random = SeededRandom(seed: seed ^ 0x1234_5678)
-      let program = RandomProgram(seed: seed, is64: is64, count: 4 + Int(number % 24), isWild: isWild)
+      let program = RandomProgram(seed: seed, bits: is64 ? 64 : 32, count: 4 + Int(number % 24), isWild: isWild)
       prepare(twins, initial, &random, is64: is64, isWild: isWild)
       twins.place(program.bytes)
       let issues = program.bytes.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()

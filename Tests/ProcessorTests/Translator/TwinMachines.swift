@@ -11,7 +11,7 @@ import X86
 /// Two machines that are alike in everything, of which one interprets its code and the other translates all of it. What
 /// one does, the other must do.
 ///
-/// In 64-bit mode eight linear pages at `window` lead to pages of RAM that are not neighbours, but for a page that is
+/// In IA-32e mode eight linear pages at `window` lead to pages of RAM that are not neighbours, but for a page that is
 /// missing, one that is read-only and one that belongs to the kernel; behind them is a page beyond RAM. Faults end in a
 /// HLT at their vector's handler, on a stack of its own.
 final class TwinMachines {
@@ -43,22 +43,32 @@ final class TwinMachines {
     engines = zip(machines, [nil, options]).map {
       SoftwareEngine(memory: $0.memory, model: CPUModel(), translation: $1)
     }
+    let isLong = mode == .long64 || mode == .compatibility
+    placeHandlers()
     for machine in machines {
       machine.cpu.pointee.cr4 |= CR4.osfxsr | CR4.osxmmexcpt
-      for vector in 0..<32 {
-        machine.store(Self.hlt, Self.handler(vector))
-        let isLong = mode == .long64
+      for vector in 0..<32 where mode != .real {
         machine.setGate(
           vector, TestProcessor.selector(isLong ? TestProcessor.Entry.code64 : TestProcessor.Entry.code32),
           Self.handler(vector), stack: isLong ? 1 : 0)
       }
-      guard mode == .long64 else { continue }
-      machine.store(Window.table | 7, Layout.pageTables + 0x2010)
+      guard isLong else { continue }
+      // Marked as accessed from the start: see `compare`.
+      machine.store(Window.table | 0x27, Layout.pageTables + 0x2010)
       for page in 0..<Window.pages where page != Window.missing {
         let rights: UInt64 = page == Window.readOnly ? 5 : page == Window.kernel ? 3 : 7
         machine.store(Window.page(page) | rights, Window.table + 8 * page)
       }
       machine.store(0x30_0007 as UInt64, Window.table + 8 * Window.device)
+    }
+  }
+
+  /// Handlers, and in real mode the table that leads to them: programs that write anywhere may have changed them.
+  func placeHandlers() {
+    for vector in 0..<32 {
+      place([Self.hlt], at: Self.handler(vector))
+      guard machines[0].cpu.pointee.cr0 & CR0.pe == 0 else { continue }
+      each { $0.store(UInt32(Self.handler(vector) >> 4) << 16, UInt64(vector) * 4) }
     }
   }
 
@@ -115,6 +125,8 @@ final class TwinMachines {
     check("cpl", UInt64(one.pointee.cpl), UInt64(other.pointee.cpl))
     check("cs", UInt64(one.pointee.segments.1.selector), UInt64(other.pointee.segments.1.selector))
     check("ss", UInt64(one.pointee.segments.2.selector), UInt64(other.pointee.segments.2.selector))
+    check("ds base", one.pointee.segments.3.base, other.pointee.segments.3.base)
+    check("es base", one.pointee.segments.0.base, other.pointee.segments.0.base)
     check("count", one.pointee.instructionCount, other.pointee.instructionCount)
     check("shadow", UInt64(one.pointee.interruptShadow.rawValue), UInt64(other.pointee.interruptShadow.rawValue))
     check("activity", UInt64(one.pointee.activity.rawValue), UInt64(other.pointee.activity.rawValue))

@@ -1,0 +1,35 @@
+import CHost
+
+/// Where a block begins in its code segment, and where that ends.
+///
+/// The same bytes may be reached with another RIP or under another limit. For flat code that makes no difference but of
+/// whole pages. Any other code is decoded anew then: its limit and the width of its IP decide what its instructions do.
+struct CodePlace {
+  /// RIP, of flat code its offset in the page.
+  let start: UInt64
+  /// CS's limit, of flat code none.
+  let limit: UInt32
+
+  init(rip: UInt64, limit: UInt32, _ mode: CodeMode) {
+    let isFlat = mode.contains(.flat)
+    start = isFlat ? rip & 0xfff : rip
+    self.limit = isFlat ? ~0 : limit
+  }
+
+  /// Whether all bytes of an instruction of the block are within the limit.
+  func holds(_ op: Operation) -> Bool { start &+ UInt64(op.offset) &+ UInt64(op.length) &- 1 <= UInt64(limit) }
+}
+
+extension CodeBlock {
+  @inline(__always)
+  func isAlive(at address: UInt64, key: UInt64, _ place: CodePlace) -> Bool {
+    physicalAddress == address && self.key == key && self.place == place.start && codeLimit == place.limit
+      && isDead == 0
+  }
+
+  /// The linear address of the block where its first byte has this RIP.
+  func linearAddress(rip: UInt64) -> UInt64 {
+    let base = key >> 32
+    return base == 0 ? rip : (rip &+ base) & 0xffff_ffff
+  }
+}
