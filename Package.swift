@@ -33,7 +33,9 @@ let package = Package(
     .target(name: "Memory", dependencies: ["CHost", "X86"], swiftSettings: strict),
     .target(
       name: "Machine",
-      dependencies: ["CHost", "Host", "Memory", "Storage", "X86", .product(name: "Logging", package: "swift-log")],
+      dependencies: [
+        "CHost", "CZstd", "Host", "Memory", "Storage", "X86", .product(name: "Logging", package: "swift-log"),
+      ],
       swiftSettings: strict),
     .target(
       name: "Processor", dependencies: ["CHost", "CZydis", "Host", "Machine", "Memory", "X86"], swiftSettings: hot),
@@ -91,7 +93,7 @@ let package = Package(
     .testTarget(
       name: "MachineTests",
       dependencies: [
-        "CHost", "Host", "Machine", "Memory", "TestSupport", "X86", .product(name: "Logging", package: "swift-log"),
+        "CHost", "Host", "Machine", "Memory", "Storage", "TestSupport", "X86", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .testTarget(name: "MemoryTests", dependencies: ["Memory", "X86"], swiftSettings: strict),

@@ -11,17 +11,11 @@ public final class UnixSocketListener: @unchecked Sendable {
   /// socket that nobody listens at any more is replaced; any other file at `path` is an error (EADDRINUSE).
   public init(path: String, on loop: EventLoop, accepted: @escaping @Sendable (Int32) -> Void) throws(HostFailure) {
     let action = "listen at '\(path)'"
-    var address = sockaddr_un()
-    address.sun_family = sa_family_t(AF_UNIX)
-    let bytes = Array(path.utf8)
-    guard !bytes.isEmpty, bytes.count < MemoryLayout.size(ofValue: address.sun_path), !bytes.contains(0) else {
-      throw HostFailure(action, code: ENAMETOOLONG)
-    }
-    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+    let address = try UnixSocketAddress(path: path, action: action)
     descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
     guard descriptor >= 0 else { throw HostFailure(action) }
     do throws(HostFailure) {
-      try Self.bind(descriptor, to: &address, path: path, action: action)
+      try Self.bind(descriptor, to: address, path: path, action: action)
     } catch {
       close(descriptor)
       throw error
@@ -43,23 +37,17 @@ public final class UnixSocketListener: @unchecked Sendable {
   }
 
   private static func bind(
-    _ descriptor: Int32, to address: inout sockaddr_un, path: String, action: String
+    _ descriptor: Int32, to address: UnixSocketAddress, path: String, action: String
   ) throws(HostFailure) {
-    let length = socklen_t(MemoryLayout<sockaddr_un>.size)
-    func attempt(_ call: (Int32, UnsafePointer<sockaddr>, socklen_t) -> Int32, _ descriptor: Int32) -> Int32 {
-      withUnsafePointer(to: &address) { pointer in
-        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { call(descriptor, $0, length) }
-      }
-    }
-    if attempt({ Glibc.bind($0, $1, $2) }, descriptor) == 0 { return }
+    if address.apply(Glibc.bind, to: descriptor) == 0 { return }
     guard errno == EADDRINUSE else { throw HostFailure(action) }
     // Somebody's, or left behind? A refused connection tells.
     let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
     defer { close(probe) }
     var status = stat()
     guard probe >= 0, lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK,
-      attempt({ Glibc.connect($0, $1, $2) }, probe) != 0, errno == ECONNREFUSED,
-      unlink(path) == 0, attempt({ Glibc.bind($0, $1, $2) }, descriptor) == 0
+      address.apply(Glibc.connect, to: probe) != 0, errno == ECONNREFUSED,
+      unlink(path) == 0, address.apply(Glibc.bind, to: descriptor) == 0
     else { throw HostFailure(action, code: EADDRINUSE) }
   }
 }

@@ -59,6 +59,13 @@ public final class HostClock: Clock {
     program()
   }
 
+  /// What a stopped clock shows from now on: nanoseconds, and the guest's time-stamp counter.
+  func set(now: UInt64, timeStamp: UInt64) {
+    precondition(!isRunning, "a clock is set while it stands still")
+    frozenTime = now
+    frozenStamp = timeStamp
+  }
+
   /// Stops time. Nothing fires until `start`.
   public func pause() {
     guard isRunning else { return }

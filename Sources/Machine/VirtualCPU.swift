@@ -151,7 +151,7 @@ public final class VirtualCPU: @unchecked Sendable {
 }
 
 /// What interrupt controllers have sent to a processor and it has not taken yet.
-struct ProcessorSignals {
+struct ProcessorSignals: Codable, Equatable, Sendable {
   var initialize = false
   var startUpVector: UInt8?
   var nonMaskableInterrupts: UInt8 = 0

@@ -3,13 +3,19 @@ import Host
 import Logging
 
 extension VirtualMachine {
-  /// Brings everything to its power-on state, loads the guest and lets it run. Once.
-  public func start() throws {
+  /// Brings everything to its power-on state, loads the guest and lets it run; or goes on from a saved state, whose memory
+  /// is there already. Once.
+  public func start(from snapshot: MachineSnapshot? = nil) throws {
     precondition(!cpus.isEmpty, "a machine has at least one processor")
+    if let snapshot { try check(snapshot) }
     try lock.withLock {
-      try powerOn()
-      clock.start()
-      for cpu in cpus { cpu.state.pointee.tscOffset = clock.timeStampOffset }
+      if let snapshot {
+        powerUp()
+        takeOver(snapshot)
+      } else {
+        try powerOn()
+      }
+      startClock()
     }
     events.publish(.lifecycle(.started))
     control.lock()
@@ -57,14 +63,17 @@ extension VirtualMachine {
     control.lock()
     guard pauseIsWanted, outcome == nil else { return control.unlock() }
     pauseIsWanted = false
-    lock.withLock {
-      let before = clock.timeStampOffset
-      clock.start()
-      for cpu in cpus { cpu.state.pointee.tscOffset &+= clock.timeStampOffset &- before }
-    }
+    lock.withLock { startClock() }
     wakeAll()
     control.unlock()
     events.publish(.lifecycle(.resumed))
+  }
+
+  /// Lets time run; for the guest's time-stamp counters, none has passed. Under the machine lock, no processor running.
+  private func startClock() {
+    let before = clock.timeStampOffset
+    clock.start()
+    for cpu in cpus { cpu.state.pointee.tscOffset &+= clock.timeStampOffset &- before }
   }
 
   /// Resets the machine as its reset button would. Any thread.

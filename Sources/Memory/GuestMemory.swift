@@ -59,6 +59,8 @@ public final class GuestMemory: @unchecked Sendable {
   public let attributes: UnsafeMutablePointer<UInt8>
   /// One byte for each page: not zero if it was written since somebody cleared it.
   public let dirty: UnsafeMutablePointer<UInt8>
+  /// Contents that are brought when they are first wanted; nil: all are there.
+  @usableFromInline var deferred: DeferredContents?
   /// Called with a guest-physical range when a page that holds code, or is watched, was written by somebody other than
   /// the engine (a device's DMA, a debugger). Set by the virtual machine before anything runs.
   public var onProtectedWrite: (@Sendable (Range<UInt64>) -> Void)?
@@ -143,12 +145,14 @@ public final class GuestMemory: @unchecked Sendable {
   /// that page; before a write, see `writableHostPage`.
   @inlinable public func hostPage(of address: GuestPhysicalAddress) -> UnsafeMutableRawPointer? {
     guard let offset = offset(of: address) else { return nil }
+    deferred?.bring(offset, count: 1)
     return base + Int(offset & ~0xfff)
   }
 
   /// Host address of the RAM page that holds `address`; nil in ROM too.
   @inlinable public func writableHostPage(of address: GuestPhysicalAddress) -> UnsafeMutableRawPointer? {
     guard let offset = offset(of: address), offset < size else { return nil }
+    deferred?.bring(offset, count: 1)
     return base + Int(offset & ~0xfff)
   }
 
@@ -176,11 +180,33 @@ public final class GuestMemory: @unchecked Sendable {
     range.contains(address.rawValue) && count <= range.upperBound - address.rawValue
   }
 
+  /// The host's view of `count` bytes at `address`, for somebody who reads or writes there himself; nil where not all of
+  /// it is readable, or, for writes, RAM. Valid for as long as the memory lives. After writing, see `noteWrite`.
+  public func hostBytes(
+    _ address: GuestPhysicalAddress, count: UInt64, forWriting: Bool
+  ) -> UnsafeMutableRawBufferPointer? {
+    guard forWriting ? contains(address, count: count) : isReadable(address, count: count),
+      let offset = offset(of: address)
+    else { return nil }
+    deferred?.bring(offset, count: count)
+    return UnsafeMutableRawBufferPointer(start: base + Int(offset), count: Int(count))
+  }
+
+  /// The RAM as a whole, as it lies in the mapping, with all of its contents.
+  public var contents: UnsafeRawBufferPointer {
+    deferred?.bring(0, count: size)
+    return UnsafeRawBufferPointer(start: base, count: Int(size))
+  }
+
+  /// From now on the contents of the RAM are `contents`': what it has is brought when it is first wanted. Before anything
+  /// runs.
+  public func deferContents(_ contents: DeferredContents) { deferred = contents }
+
   /// Copies guest memory out. False, and nothing copied, where not all of the range is readable.
   public func read(_ address: GuestPhysicalAddress, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
     guard let destination = buffer.baseAddress else { return true }
-    guard isReadable(address, count: UInt64(buffer.count)), let offset = offset(of: address) else { return false }
-    memcpy(destination, base + Int(offset), buffer.count)
+    guard let source = hostBytes(address, count: UInt64(buffer.count), forWriting: false) else { return false }
+    memcpy(destination, source.baseAddress!, buffer.count)
     return true
   }
 
@@ -188,8 +214,8 @@ public final class GuestMemory: @unchecked Sendable {
   /// copied, where not all of the range is RAM.
   public func write(_ address: GuestPhysicalAddress, from buffer: UnsafeRawBufferPointer) -> Bool {
     guard let source = buffer.baseAddress else { return true }
-    guard contains(address, count: UInt64(buffer.count)), let offset = offset(of: address) else { return false }
-    memcpy(base + Int(offset), source, buffer.count)
+    guard let target = hostBytes(address, count: UInt64(buffer.count), forWriting: true) else { return false }
+    memcpy(target.baseAddress!, source, buffer.count)
     noteWrite(address, count: UInt64(buffer.count))
     return true
   }
@@ -198,8 +224,8 @@ public final class GuestMemory: @unchecked Sendable {
   @discardableResult
   public func fill(_ address: GuestPhysicalAddress, count: UInt64, with byte: UInt8) -> Bool {
     guard count > 0 else { return true }
-    guard contains(address, count: count), let offset = offset(of: address) else { return false }
-    memset(base + Int(offset), Int32(byte), Int(count))
+    guard let target = hostBytes(address, count: count, forWriting: true) else { return false }
+    memset(target.baseAddress!, Int32(byte), Int(count))
     noteWrite(address, count: count)
     return true
   }
@@ -233,8 +259,7 @@ public final class GuestMemory: @unchecked Sendable {
   /// Copies out a value of a trivial type, or nil where not all of it is readable.
   public func load<T: BitwiseCopyable>(_ address: GuestPhysicalAddress, as type: T.Type) -> T? {
     let count = UInt64(MemoryLayout<T>.size)
-    guard isReadable(address, count: count), let offset = offset(of: address) else { return nil }
-    return (base + Int(offset)).loadUnaligned(as: T.self)
+    return hostBytes(address, count: count, forWriting: false)?.loadUnaligned(as: T.self)
   }
 
   /// Stores a value of a trivial type. False where not all of it is RAM.

@@ -16,11 +16,15 @@ import Host
     discussion: """
       `ringside run` boots the default guest, a small Linux, to a shell in this terminal. \
       `ringside run --kernel FILE` boots a kernel of yours. \
+      `ringside image` works on disk images. `ringside snapshot` saves a running machine and lets it go on. \
       `ringside doctor` tells what this computer offers. \
       `ringside isa INSTRUCTION` tells how an instruction is carried out.
       """,
     version: RingsideVersion.text,
-    subcommands: [RunCommand.self, ImageCommand.self, DoctorCommand.self, IsaCommand.self, VersionCommand.self])
+    subcommands: [
+      RunCommand.self, ImageCommand.self, SnapshotCommand.self, DoctorCommand.self, IsaCommand.self,
+      VersionCommand.self,
+    ])
 
   static func main() {
     StandardDescriptors.secure()

@@ -185,10 +185,8 @@ public final class DiskQueue: BlockBackend, @unchecked Sendable {
       switch piece {
       case .buffer(let buffer): buffers.append(buffer)
       case .guest(let address, let count):
-        guard writes ? memory.contains(address, count: count) : memory.isReadable(address, count: count),
-          let offset = memory.offset(of: address)
-        else { return nil }
-        buffers.append(UnsafeMutableRawBufferPointer(start: memory.base + Int(offset), count: Int(count)))
+        guard let bytes = memory.hostBytes(address, count: count, forWriting: writes) else { return nil }
+        buffers.append(bytes)
       }
       total &+= UInt64(buffers[buffers.count - 1].count)
     }

@@ -21,14 +21,23 @@ final class RunSession: Sendable {
   private let endpoint = Mutex<(any SerialEndpoint & Sendable)?>(nil)
   /// The signal that ended the run.
   private let signal = Mutex<Int32?>(nil)
+  private let arguments: RecordedArguments
+  /// Where the machine goes on; nil: it starts.
+  private let snapshot: SnapshotFile?
+
+  /// `arguments` are what `snapshot` needs to be put together again.
+  init(arguments: RecordedArguments, snapshot: SnapshotFile? = nil) {
+    self.arguments = arguments
+    self.snapshot = snapshot
+  }
 
   /// Signals become events: to be called before there are other threads.
   static func prepare() { SignalWatch.block(endingSignals + jobSignals) }
 
   /// Builds the machine, runs it and returns the exit status.
-  func run(_ configuration: MachineConfiguration, serial: SerialTarget, printsStatistics: Bool, log: Logger) throws
-    -> Int32
-  {
+  func run(
+    _ configuration: MachineConfiguration, serial: SerialTarget, control: String?, printsStatistics: Bool, log: Logger
+  ) throws -> Int32 {
     let loop = try EventLoop(name: "events")
     let signals = try SignalWatch(Self.endingSignals + Self.jobSignals, on: loop) { [self] in received($0) }
     defer { withExtendedLifetime(signals) {} }
@@ -53,7 +62,11 @@ final class RunSession: Sendable {
       if (endpoint as? ConsoleEndpoint)?.isInteractive == true {
         Ringside.say("ringside: booting \(configuration.guest.name); Ctrl-a x ends, Ctrl-a h helps\n")
       }
-      try machine.start()
+      try start(machine)
+      let server = try control.map { path in
+        try ControlServer(path: path, loop: loop) { [self] in try perform($0, on: machine) }
+      }
+      defer { withExtendedLifetime(server) {} }
       outcome = closeDisks(machine, lastComparison(machine, machine.wait()))
     } catch {
       try? endpoint?.finish(patience: Self.patience)
@@ -72,6 +85,24 @@ final class RunSession: Sendable {
   private func lastComparison(_ machine: VirtualMachine, _ outcome: MachineOutcome) -> MachineOutcome {
     if case .failed = outcome { return outcome }
     return (machine.cpus[0].engine as? LockstepEngine)?.finish().map { .failed($0) } ?? outcome
+  }
+
+  private func start(_ machine: VirtualMachine) throws {
+    guard let snapshot else { return try machine.start() }
+    snapshot.provideContents(to: machine.memory) { [machine] in machine.end(.failed($0.description)) }
+    try machine.start(from: snapshot.state(for: machine))
+  }
+
+  /// What is asked of the running machine through its control socket.
+  private func perform(_ request: ControlRequest, on machine: VirtualMachine) throws {
+    switch request {
+    case .saveSnapshot(let path):
+      machine.pause()
+      defer { machine.resume() }
+      guard !machine.hasEnded else { throw CommandFailure(description: "the machine has ended") }
+      try machine.writeSnapshot(
+        to: path, .init(created: UInt64(clamping: time(nil)), arguments: arguments.arguments))
+    }
   }
 
   private func closeDisks(_ machine: VirtualMachine, _ outcome: MachineOutcome) -> MachineOutcome {

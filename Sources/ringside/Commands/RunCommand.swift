@@ -105,6 +105,11 @@ struct RunCommand: ParsableCommand {
       valueName: "target"))
   var serial = SerialTarget.stdio
 
+  @Option(
+    help: ArgumentHelp(
+      "Listen at this socket for 'ringside snapshot save'.", valueName: "socket"))
+  var control: String?
+
   @Flag(help: "End, instead of starting the guest again, when it resets or crashes.")
   var noReboot = false
 
@@ -201,6 +206,11 @@ struct RunCommand: ParsableCommand {
   }
 
   func run() throws {
+    try run(restoring: nil, arguments: Array(CommandLine.arguments.dropFirst(2)))
+  }
+
+  /// Runs the machine from its start, or from where it was saved. `arguments` are those that made this command.
+  func run(restoring snapshot: SnapshotFile?, arguments: [String]) throws {
     LoggingSystem.bootstrap { [log] _ in ConsoleLogHandler(level: log.level) }
     try reportingFailures {
       if serial == .stdio, !StandardDescriptors.isWritable(StandardDescriptors.output) {
@@ -210,11 +220,16 @@ struct RunCommand: ParsableCommand {
       }
       // Opening a file may take as long as somebody likes (a FIFO); until then signals end the process as ever.
       let configuration = try machineConfiguration()
+      if let snapshot, snapshot.memorySize != memory.bytes {
+        throw ValidationError(
+          "--memory: the saved machine has \(MemorySize(bytes: snapshot.memorySize)) of memory, and keeps it")
+      }
+      let recorded = RecordedArguments(arguments, directory: WorkingDirectory.path)
       RunSession.prepare()
       let status: Int32
       do {
-        status = try RunSession().run(
-          configuration, serial: serial, printsStatistics: stats, log: Logger(label: "ringside"))
+        status = try RunSession(arguments: recorded, snapshot: snapshot).run(
+          configuration, serial: serial, control: control, printsStatistics: stats, log: Logger(label: "ringside"))
       } catch let conflict as BusConflict {
         // The one address that the user chooses.
         throw ValidationError("--debug-exit: \(conflict.description); 0xf4 is free")

@@ -14,6 +14,9 @@ public struct MachineSnapshot {
     public var description: String
   }
 
+  /// The machine clock: nanoseconds, and the guest's time-stamp counter.
+  public var time: UInt64
+  public var timeStamp: UInt64
   public var processors: [ProcessorSnapshot]
   /// In the machine's order.
   public var devices: [DeviceState]
@@ -23,19 +26,25 @@ public struct MachineSnapshot {
 /// offset is kept relative to the machine clock's.
 public struct ProcessorSnapshot: Codable, Equatable, Sendable {
   public var bytes: [UInt8]
+  /// What other processors and devices have told it, and it has not taken yet.
+  var signals: ProcessorSignals
 
   static let size = MemoryLayout<CPUState>.offset(of: \.engine)!
 
-  init(_ state: UnsafePointer<CPUState>, timeStampOffset: UInt64) {
-    var copy = state.pointee
+  init(_ cpu: VirtualCPU, timeStampOffset: UInt64) {
+    signals = cpu.signals
+    var copy = cpu.state.pointee
     copy.tscOffset &-= timeStampOffset
     bytes = withUnsafeBytes(of: copy) { Array($0[..<Self.size]) }
   }
 
   /// Puts the architectural part back; what belongs to the engine stays. `bytes` has been checked for its size.
-  func restore(to state: UnsafeMutablePointer<CPUState>, timeStampOffset: UInt64) {
-    bytes.withUnsafeBytes { UnsafeMutableRawPointer(state).copyMemory(from: $0.baseAddress!, byteCount: Self.size) }
-    state.pointee.tscOffset &+= timeStampOffset
+  func restore(to cpu: VirtualCPU, timeStampOffset: UInt64) {
+    bytes.withUnsafeBytes { UnsafeMutableRawPointer(cpu.state).copyMemory(from: $0.baseAddress!, byteCount: Self.size) }
+    cpu.state.pointee.tscOffset &+= timeStampOffset
+    cpu.signals = signals
+    cpu.stateHasChanged = true
+    cpu.raise(.interrupt)
   }
 }
 
@@ -44,14 +53,20 @@ extension VirtualMachine {
   public func save() -> MachineSnapshot {
     lock.withLock {
       MachineSnapshot(
-        processors: cpus.map { ProcessorSnapshot($0.state, timeStampOffset: clock.timeStampOffset) },
+        time: clock.now, timeStamp: clock.timeStamp,
+        processors: cpus.map { ProcessorSnapshot($0, timeStampOffset: clock.timeStampOffset) },
         devices: devices.map { MachineSnapshot.DeviceState(name: $0.name, state: $0.save()) })
     }
   }
 
   /// Puts processors and devices into a saved state. The machine must be put together as the saved one was; where it is
-  /// not, nothing is changed. Only while the machine is paused or has not started.
+  /// not, nothing is changed. Only while the machine is paused.
   public func restore(_ snapshot: MachineSnapshot) throws(MachineSnapshot.Mismatch) {
+    try check(snapshot)
+    lock.withLock { takeOver(snapshot) }
+  }
+
+  func check(_ snapshot: MachineSnapshot) throws(MachineSnapshot.Mismatch) {
     guard snapshot.processors.count == cpus.count, snapshot.devices.map(\.name) == devices.map(\.name),
       snapshot.processors.allSatisfy({ $0.bytes.count == ProcessorSnapshot.size }),
       devices.indices.allSatisfy({
@@ -61,13 +76,15 @@ extension VirtualMachine {
     else {
       throw MachineSnapshot.Mismatch(description: "the snapshot is of a machine that was put together differently")
     }
-    lock.withLock {
-      for (cpu, saved) in zip(cpus, snapshot.processors) {
-        saved.restore(to: cpu.state, timeStampOffset: clock.timeStampOffset)
-        cpu.stateHasChanged = true
-      }
-      for (device, saved) in zip(devices, snapshot.devices) { putBack(device, saved.state) }
+  }
+
+  /// `check` has passed, the machine lock is held, the clock stands still.
+  func takeOver(_ snapshot: MachineSnapshot) {
+    clock.set(now: snapshot.time, timeStamp: snapshot.timeStamp)
+    for (cpu, saved) in zip(cpus, snapshot.processors) {
+      saved.restore(to: cpu, timeStampOffset: clock.timeStampOffset)
     }
+    for (device, saved) in zip(devices, snapshot.devices) { putBack(device, saved.state) }
   }
 }
 
