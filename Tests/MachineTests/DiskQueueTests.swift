@@ -86,20 +86,20 @@ private final class SlowImage: DiskImage, @unchecked Sendable {
     let queue = queue(image)
     let written = Mutex<[Range<UInt64>]>([])
     memory.onOutsideWrite = { range in written.withLock { $0.append(range) } }
-    #expect(memory.store(0x0102_0304_0506_0708 as UInt64, at: 0x2000))
+    #expect(memory.store(0x0102_0304_0506_0708 as UInt64, at: GuestPhysicalAddress(0x2000)))
     #expect(
       results(
         queue,
         [
           BlockRequest(
-            .write, offset: 512, count: 1024, memory: [.guest(0x2000, count: 512), .guest(0x3000, count: 512)])
+            .write, offset: 512, count: 1024, memory: [.guest(GuestPhysicalAddress(0x2000), count: 512), .guest(GuestPhysicalAddress(0x3000), count: 512)])
         ])
         == [.success])
     written.withLock { $0 = [] }
     #expect(
-      results(queue, [BlockRequest(.read, offset: 512, count: 512, memory: [.guest(0x8000, count: 512)])]) == [.success]
+      results(queue, [BlockRequest(.read, offset: 512, count: 512, memory: [.guest(GuestPhysicalAddress(0x8000), count: 512)])]) == [.success]
     )
-    #expect(memory.load(0x8000, as: UInt64.self) == 0x0102_0304_0506_0708)
+    #expect(memory.load(GuestPhysicalAddress(0x8000), as: UInt64.self) == 0x0102_0304_0506_0708)
     #expect(written.withLock { $0 } == [0x8000..<0x8200])
     try queue.close()
     #expect(image.isClosed)
@@ -107,7 +107,7 @@ private final class SlowImage: DiskImage, @unchecked Sendable {
 
   @Test func whatIsWrongWithARequestIsItsResult() throws {
     let queue = queue(SlowImage())
-    let good = BlockMemory.guest(0x1000, count: 512)
+    let good = BlockMemory.guest(GuestPhysicalAddress(0x1000), count: 512)
     #expect(
       results(
         queue,
@@ -116,9 +116,9 @@ private final class SlowImage: DiskImage, @unchecked Sendable {
           BlockRequest(.read, offset: .max - 511, count: 512, memory: [good]),
           BlockRequest(.read, offset: 1, count: 512, memory: [good]),
           BlockRequest(.read, offset: 0, count: 1024, memory: [good]),
-          BlockRequest(.write, offset: 0, count: 512, memory: [.guest(0xffff_ffff_ffff_f000, count: 512)]),
-          BlockRequest(.read, offset: 0, count: 512, memory: [.guest(0xf_ff00, count: 512)]),
-          BlockRequest(.read, offset: 0, count: 512, memory: [.guest(0, count: .max), good]),
+          BlockRequest(.write, offset: 0, count: 512, memory: [.guest(GuestPhysicalAddress(0xffff_ffff_ffff_f000), count: 512)]),
+          BlockRequest(.read, offset: 0, count: 512, memory: [.guest(GuestPhysicalAddress(0xf_ff00), count: 512)]),
+          BlockRequest(.read, offset: 0, count: 512, memory: [.guest(GuestPhysicalAddress(0), count: .max), good]),
           BlockRequest(.flush),
         ]) == [.outOfRange, .outOfRange, .outOfRange, .badMemory, .badMemory, .badMemory, .badMemory, .success])
     try queue.close()

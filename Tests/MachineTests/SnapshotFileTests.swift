@@ -35,7 +35,7 @@ import X86
     defer { cleanUp() }
     let test = try pausedMachine()
     let pattern = (0..<5000).map { UInt8(truncatingIfNeeded: $0 * 7) }
-    _ = pattern.withUnsafeBytes { test.machine.memory.write(0x7_fff0, from: $0) }
+    _ = pattern.withUnsafeBytes { test.machine.memory.write(GuestPhysicalAddress(0x7_fff0), from: $0) }
     test.device.state.value = 5
     test.state.pointee.gpr.3 = 77
     test.machine.lock.withLock { test.machine.interruptRouter.nonMaskableInterrupt(cpu: 0) }
@@ -63,7 +63,7 @@ import X86
     #expect(other.device.state.value == 5)
     #expect(other.machine.save().time >= time)
     var copy = [UInt8](repeating: 0, count: pattern.count)
-    #expect(copy.withUnsafeMutableBytes { other.machine.memory.read(0x7_fff0, into: $0) })
+    #expect(copy.withUnsafeMutableBytes { other.machine.memory.read(GuestPhysicalAddress(0x7_fff0), into: $0) })
     #expect(copy == pattern)
   }
 
@@ -104,7 +104,7 @@ import X86
   @Test func memoryThatIsDamagedIsReportedWhenItIsWanted() throws {
     defer { cleanUp() }
     let test = try pausedMachine()
-    _ = [1 as UInt8, 2, 3].withUnsafeBytes { test.machine.memory.write(0, from: $0) }
+    _ = [1 as UInt8, 2, 3].withUnsafeBytes { test.machine.memory.write(GuestPhysicalAddress(0), from: $0) }
     try save(test)
     test.machine.end()
     _ = test.wait()
@@ -116,8 +116,8 @@ import X86
     let failures = Mutex<[SnapshotFailure]>([])
     try SnapshotFile(path: path).provideContents(to: memory) { failure in failures.withLock { $0.append(failure) } }
     #expect(failures.withLock { $0.isEmpty })
-    #expect(memory.load(0, as: UInt8.self) == 0)
-    #expect(memory.load(1, as: UInt8.self) == 0)
+    #expect(memory.load(GuestPhysicalAddress(0), as: UInt8.self) == 0)
+    #expect(memory.load(GuestPhysicalAddress(1), as: UInt8.self) == 0)
     #expect(failures.withLock { $0.count } == 1)
   }
 
