@@ -92,12 +92,19 @@ private final class SlowImage: DiskImage, @unchecked Sendable {
         queue,
         [
           BlockRequest(
-            .write, offset: 512, count: 1024, memory: [.guest(GuestPhysicalAddress(0x2000), count: 512), .guest(GuestPhysicalAddress(0x3000), count: 512)])
+            .write, offset: 512, count: 1024,
+            memory: [
+              .guest(GuestPhysicalAddress(0x2000), count: 512), .guest(GuestPhysicalAddress(0x3000), count: 512),
+            ])
         ])
         == [.success])
     written.withLock { $0 = [] }
     #expect(
-      results(queue, [BlockRequest(.read, offset: 512, count: 512, memory: [.guest(GuestPhysicalAddress(0x8000), count: 512)])]) == [.success]
+      results(
+        queue,
+        [BlockRequest(.read, offset: 512, count: 512, memory: [.guest(GuestPhysicalAddress(0x8000), count: 512)])]) == [
+          .success
+        ]
     )
     #expect(memory.load(GuestPhysicalAddress(0x8000), as: UInt64.self) == 0x0102_0304_0506_0708)
     #expect(written.withLock { $0 } == [0x8000..<0x8200])
@@ -116,7 +123,8 @@ private final class SlowImage: DiskImage, @unchecked Sendable {
           BlockRequest(.read, offset: .max - 511, count: 512, memory: [good]),
           BlockRequest(.read, offset: 1, count: 512, memory: [good]),
           BlockRequest(.read, offset: 0, count: 1024, memory: [good]),
-          BlockRequest(.write, offset: 0, count: 512, memory: [.guest(GuestPhysicalAddress(0xffff_ffff_ffff_f000), count: 512)]),
+          BlockRequest(
+            .write, offset: 0, count: 512, memory: [.guest(GuestPhysicalAddress(0xffff_ffff_ffff_f000), count: 512)]),
           BlockRequest(.read, offset: 0, count: 512, memory: [.guest(GuestPhysicalAddress(0xf_ff00), count: 512)]),
           BlockRequest(.read, offset: 0, count: 512, memory: [.guest(GuestPhysicalAddress(0), count: .max), good]),
           BlockRequest(.flush),

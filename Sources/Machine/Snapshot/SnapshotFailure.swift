@@ -10,6 +10,8 @@ public struct SnapshotFailure: Error, CustomStringConvertible, Equatable, Sendab
     case version(UInt32)
     case truncated
     case damaged(String)
+    /// A disk that the machine writes cannot go along; a sentence without a full stop.
+    case disk(String)
     /// It fits no machine that can be built here; a sentence without a full stop.
     case mismatch(String)
   }
@@ -33,6 +35,7 @@ public struct SnapshotFailure: Error, CustomStringConvertible, Equatable, Sendab
       "'\(file)' is a snapshot of format version \(version); this program reads version \(SnapshotFile.version)"
     case .truncated: "'\(file)' is truncated: the snapshot ends before its end"
     case .damaged(let what): "'\(file)' is damaged: \(what)"
+    case .disk(let problem): "'\(file)': a disk does not go along: \(problem)"
     case .mismatch(let problem): "'\(file)' does not fit: \(problem)"
     }
   }

@@ -30,6 +30,8 @@ public final class SnapshotFile: @unchecked Sendable {
   public let memorySize: UInt64
   /// Hz.
   public let timeStampFrequency: UInt64
+  /// For each disk the name of its internal snapshot; empty: the machine only reads it.
+  public let disks: [String]
   private let content: CBORValue
   private let chunks: [Chunk]
   private let descriptor: Int32
@@ -58,6 +60,7 @@ public final class SnapshotFile: @unchecked Sendable {
         var arguments: [String]
         var memorySize: UInt64
         var timeStampFrequency: UInt64
+        var disks: [String]
       }
       guard let description = try? CBORDecoder.decode(Description.self, from: content),
         UInt64(chunks.count) == (description.memorySize + UInt64(DeferredContents.chunkSize) - 1)
@@ -67,6 +70,7 @@ public final class SnapshotFile: @unchecked Sendable {
       arguments = description.arguments
       memorySize = description.memorySize
       timeStampFrequency = description.timeStampFrequency
+      disks = description.disks
     } catch {
       Glibc.close(descriptor)
       ZSTD_freeDCtx(context)

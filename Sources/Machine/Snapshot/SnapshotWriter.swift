@@ -20,22 +20,31 @@ extension VirtualMachine {
   /// machine is paused.
   public func writeSnapshot(to path: String, _ description: SnapshotDescription) throws(SnapshotFailure) {
     let writer = try SnapshotWriter(path: path)
+    var disks: [String] = []
     do throws(SnapshotFailure) {
+      disks = try saveDisks(name: Self.diskSnapshotName(description), file: path)
       let index = try writer.write(memory.contents)
-      try writer.finish(content(description), index: index)
+      try writer.finish(content(description, disks: disks), index: index)
     } catch {
+      dropDisks(disks)
       writer.abandon()
       throw error
     }
   }
 
-  private func content(_ description: SnapshotDescription) -> CBORValue {
+  /// Unlike any other, in an image that several machines have had.
+  private static func diskSnapshotName(_ description: SnapshotDescription) -> String {
+    "ringside-\(description.created)-\(String(UInt32.random(in: 0...UInt32.max), radix: 16))"
+  }
+
+  private func content(_ description: SnapshotDescription, disks: [String]) -> CBORValue {
     let saved = save()
     return .map([
       ("created", .unsigned(description.created)),
       ("arguments", .array(description.arguments.map { .text($0) })),
       ("memorySize", .unsigned(memory.size)),
       ("timeStampFrequency", .unsigned(clock.timeStampFrequency)),
+      ("disks", .array(disks.map { .text($0) })),
       ("time", .unsigned(saved.time)),
       ("timeStamp", .unsigned(saved.timeStamp)),
       ("processors", encode(saved.processors)),

@@ -27,7 +27,7 @@ public final class Qcow2Image: ResizableImage, @unchecked Sendable {
   public let name: String
   public let isReadOnly: Bool
   /// Nobody wants to see the image again: nothing need be durable.
-  let isVolatile: Bool
+  public let isVolatile: Bool
   let file: any ImageFile
   /// What is not in the image is there; read-only.
   public let backing: (any DiskImage)?

@@ -89,6 +89,7 @@ final class RunSession: Sendable {
 
   private func start(_ machine: VirtualMachine) throws {
     guard let snapshot else { return try machine.start() }
+    try machine.restoreDisks(snapshot)
     snapshot.provideContents(to: machine.memory) { [machine] in machine.end(.failed($0.description)) }
     try machine.start(from: snapshot.state(for: machine))
   }

@@ -5,7 +5,7 @@ struct SnapshotCommand: ParsableCommand {
     commandName: "snapshot", abstract: "Saves whole machines to files, and lets them go on from there.",
     discussion: """
       A machine that is to be saved is started with `--control SOCKET`. A snapshot has its memory, processors and devices; \
-      what its disks hold stays with the disks. It can go on with another engine than it was saved on, and several times.
+      disks that it writes must be qcow2 images, which keep their part themselves. It can go on with another engine than it was saved on, and several times.
 
       Examples:
         ringside run --control vm.sock

@@ -2,6 +2,7 @@ import ArgumentParser
 import Glibc
 import Host
 import Machine
+import Storage
 
 struct SnapshotDeleteCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -13,9 +14,20 @@ struct SnapshotDeleteCommand: ParsableCommand {
   func run() throws {
     try reportingFailures {
       for file in files {
-        _ = try SnapshotFile(path: file)
+        try deleteFromDisks(try SnapshotFile(path: file))
         guard unlink(file) == 0 else { throw HostFailure("delete '\(file)'") }
       }
+    }
+  }
+
+  /// The internal snapshots in the disks' images go too. One that is gone already, or whose image is, is none to delete.
+  private func deleteFromDisks(_ snapshot: SnapshotFile) throws {
+    guard let command = try? RunCommand.parse(snapshot.arguments) else { return }
+    for (disk, name) in zip(command.disk, snapshot.disks) where !name.isEmpty {
+      guard access(disk.path, F_OK) == 0 else { continue }
+      let image = try ImageReference(path: disk.path, format: .qcow2).openQcow2 { Ringside.report($0) }
+      if image.snapshots.contains(where: { $0.name == name }) { try image.deleteSnapshot(name) }
+      try image.close()
     }
   }
 }
