@@ -42,6 +42,11 @@ public final class PCIBus {
   /// All addresses in use, in ascending order.
   public var addresses: [PCIAddress] { functions.keys.sorted() }
 
+  /// Function 0 of the first device behind the chip set's that has no function yet; nil where the bus is full.
+  public var freeAddress: PCIAddress? {
+    (2..<32).first { device in !functions.keys.contains { $0.device == device } }.map { PCIAddress(device: $0) }
+  }
+
   func read(_ address: PCIAddress, _ offset: UInt8) -> UInt8 { functions[address]?.pci.read(offset) ?? 0xff }
 
   func write(_ address: PCIAddress, _ offset: UInt8, _ value: UInt8) { functions[address]?.pci.write(offset, value) }

@@ -161,12 +161,45 @@ struct MachineBuilder {
     pciBus.insert(function, at: address)
   }
 
-  /// The disks, each behind the controller of its interface.
+  /// The disks, each behind the controller of its interface, where there are any.
   private func addDisks() throws {
-    for disk in configuration.disks {
-      _ = machine.addDisk(disk.image)
-      // Each controller lands with its line here.
-      throw CommandFailure(description: "--disk: there is no controller for if=\(disk.interface.rawValue) yet")
+    for interface in DiskInterface.allCases {
+      let disks = configuration.disks.enumerated().filter { $0.element.interface == interface }
+      guard !disks.isEmpty else { continue }
+      switch interface {
+      case .ide:
+        let ide = IDEController(
+          drives: disks.map { drive($0.element, index: $0.offset, cable: .parallel) }, interrupts: [line(14), line(15)])
+        addPCIFunction(ide, at: PCIAddress(device: 1, function: 1))
+        for (region, ports) in [0x1f0...0x1f7, 0x3f6...0x3f6, 0x170...0x177, 0x376...0x376].enumerated() {
+          try machine.bus.map(
+            ide, region: region, ports: UInt16(ports.lowerBound)...UInt16(ports.upperBound), offset: 0)
+        }
+      case .ahci:
+        addPCIFunction(
+          AHCIController(drives: disks.map { drive($0.element, index: $0.offset, cable: .serial) }),
+          at: try freePCIAddress())
+      case .virtio, .nvme:
+        // Each controller lands with its line here.
+        throw CommandFailure(description: "--disk: there is no controller for if=\(interface.rawValue) yet")
+      }
+    }
+  }
+
+  private func freePCIAddress() throws -> PCIAddress {
+    guard let address = pciBus.freeAddress else {
+      throw CommandFailure(description: "there are more devices than a PCI bus has slots: give fewer")
+    }
+    return address
+  }
+
+  /// A drive for an ATA cable; `index` is its place among all disks.
+  private func drive(_ disk: DiskConfiguration, index: Int, cable: ATADrive.Cable) -> ATADrive {
+    let queue = machine.addDisk(disk.image)
+    let serial = disk.serial ?? "RS\(index + 1)"
+    return switch disk.media {
+    case .disk: .disk(queue, serial: serial, cable: cable)
+    case .cdrom: .opticalDrive(queue, serial: serial, cable: cable)
     }
   }
 

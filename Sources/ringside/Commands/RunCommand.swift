@@ -155,6 +155,7 @@ struct RunCommand: ParsableCommand {
     try validateLockstep()
     try validateGuest()
     try validateTranslation()
+    try validateDisks()
     if let debugExit, debugExit.value > 0xfffc {
       throw ValidationError("--debug-exit: the device has four ports, so the first can be 0xfffc at most")
     }
@@ -202,6 +203,15 @@ struct RunCommand: ParsableCommand {
       ("--code-cache", codeCache != nil), ("--perf-map", perfMap), ("--dump-code", dumpCode != nil),
     ] where isGiven {
       throw ValidationError("\(option): nothing is translated here; give --engine translate")
+    }
+  }
+
+  private func validateDisks() throws {
+    for interface in DiskInterface.allCases {
+      let count = disk.count { $0.interface == interface }
+      if let limit = interface.limit, count > limit {
+        throw ValidationError("--disk: \(count) disks with if=\(interface.rawValue) are too many: it takes \(limit)")
+      }
     }
   }
 
