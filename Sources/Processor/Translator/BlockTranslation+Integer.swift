@@ -20,6 +20,7 @@ extension BlockTranslation {
     case divide, signedDivide
     case fence
     case clearInterrupts, setInterrupts, swapBases, pushFlags, timeStamp
+    case carry, clearDirection, setDirection
     case systemCall, systemReturn
   }
 
@@ -59,6 +60,9 @@ extension BlockTranslation {
     add(.clearInterrupts, ZYDIS_MNEMONIC_CLI)
     add(.setInterrupts, ZYDIS_MNEMONIC_STI)
     add(.swapBases, ZYDIS_MNEMONIC_SWAPGS)
+    add(.carry, ZYDIS_MNEMONIC_CLC, ZYDIS_MNEMONIC_STC, ZYDIS_MNEMONIC_CMC)
+    add(.clearDirection, ZYDIS_MNEMONIC_CLD)
+    add(.setDirection, ZYDIS_MNEMONIC_STD)
     add(.pushFlags, ZYDIS_MNEMONIC_PUSHFQ, ZYDIS_MNEMONIC_PUSHFD, ZYDIS_MNEMONIC_PUSHF)
     add(
       .signExtend, ZYDIS_MNEMONIC_CBW, ZYDIS_MNEMONIC_CWDE, ZYDIS_MNEMONIC_CDQE, ZYDIS_MNEMONIC_CWD,
@@ -121,6 +125,14 @@ extension BlockTranslation {
     case .clearInterrupts: return emitClearInterrupts()
     case .setInterrupts: return emitSetInterrupts()
     case .swapBases: return emitSwapBases()
+    case .carry:
+      // The others stay.
+      restoreFlags()
+      code.byte(instruction.pointee.opcode)
+      noteFlagsWritten()
+      return true
+    case .clearDirection: return emitDirection(isSet: false)
+    case .setDirection: return emitDirection(isSet: true)
     case .pushFlags: return emitPushFlags()
     case .timeStamp: return emitTimeStamp()
     case .systemCall: return emitSystemCall()
@@ -558,7 +570,8 @@ extension BlockTranslation {
 
   /// The chain gets what would fault, and what only might.
   private mutating func emitDivide(isSigned: Bool) -> Bool {
-    guard let form = form(), form.register == nil, form.size >= 4 else { return false }
+    // AX holds what a byte divides, and what comes of it.
+    guard let form = form(), form.register == nil, form.size >= 2 else { return false }
     let first = GuestRegisters.first
     let rm: HostOperand
     if let address = form.memory {

@@ -28,6 +28,15 @@ extension BlockTranslation {
     leave(if: HostCondition.notZero)
   }
 
+  /// CLD and STD.
+  mutating func emitDirection(isSet: Bool) -> Bool {
+    destroyFlags()
+    code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
+    let flag = Int32(RFLAGS.df)
+    code.arithmetic(isSet ? 1 : 4, state(StateOffset.rflags), immediate: isSet ? flag : ~flag, size: 4)
+    return true
+  }
+
   mutating func emitClearInterrupts() -> Bool {
     guard isSupervisor else { return false }
     destroyFlags()

@@ -190,7 +190,7 @@ struct RandomProgram {
     switch below(8) {
     case 0, 1: bytes += pick([[0x06], [0x0e], [0x16], [0x1e], [0x0f, 0xa0], [0x0f, 0xa8]])
     case 2, 3: emit([], 0x8c, reg: below(6), operand(false), size: chance(70) ? 2 : 4)
-    case 4: bytes.append(0x9c)
+    case 4: bytes.append(pick([0x9c, 0xf5, 0xf8, 0xf9, 0xfc, 0xfd]))
     // Selectors are random: where they are no paragraphs, that is a fault.
     case 5: bytes += pick([[0x07], [0x1f], [0x0f, 0xa1], [0x0f, 0xa9]])
     case 6: emit([], 0x8e, reg: pick([0, 3, 4, 5]), operand(false), size: 2)

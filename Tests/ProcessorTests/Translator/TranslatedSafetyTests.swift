@@ -85,6 +85,26 @@ struct TranslatedSafetyTests {
     }
   }
 
+  /// The same with 16 bits.
+  @Test func shortDivisions() throws {
+    // MOV WORD [RBX], CX; XOR DX, DX; DIV WORD [RBX]; CMP ECX, ECX; CWD; IDIV CX; CMP ECX, ECX; CWD; IDIV WORD [RBX].
+    let twins = TwinMachines()
+    twins.place([
+      0x66, 0x89, 0x0b, 0x66, 0x31, 0xd2, 0x66, 0xf7, 0x33, 0x39, 0xc9, 0x66, 0x99, 0x66, 0xf7, 0xf9, 0x39, 0xc9, 0x66,
+      0x99, 0x66, 0xf7, 0x3b, TwinMachines.hlt,
+    ])
+    for divisor in [3, 0, 0xffff, 7, 0x8000, 0x1_0000, 0x1_0005] as [UInt64] {
+      for dividend in [0x8000, 0x7fff, ~0, 0xabcd_ef01_2345] as [UInt64] {
+        twins.restart()
+        twins.set(3, Window.linear)
+        twins.set(1, divisor)
+        twins.set(0, dividend)
+        twins.set(4, Layout.stack)
+        #expect(try twins.run(undefined: RFLAGS.arithmetic, "DIV of \(dividend) by \(divisor)") == .halt)
+      }
+    }
+  }
+
   /// A divisor in memory; what would trap on the host does not get there.
   @Test func divisions() throws {
     // MOV DWORD [RBX], ECX; XOR EDX, EDX; DIV DWORD [RBX]; and with 0: #DE.
