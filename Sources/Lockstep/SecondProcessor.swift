@@ -11,7 +11,11 @@ final class SecondProcessor {
   let attention = AttentionWord()
 
   init(of context: EngineContext) throws {
-    memory = try GuestMemory(size: context.memory.size, readOnly: context.memory.readOnly)
+    memory = try GuestMemory(
+      size: context.memory.size, readOnly: context.memory.readOnly, deviceMemory: context.memory.deviceMemorySize)
+    context.memory.observeRemapping { [weak memory, unowned original = context.memory] change in
+      memory?.takeOver(change, from: original)
+    }
     let block = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CPUState>.size, alignment: 64)
     memset(block, 0, MemoryLayout<CPUState>.size)
     state = block.bindMemory(to: CPUState.self, capacity: 1)
@@ -28,7 +32,7 @@ final class SecondProcessor {
     memory.onProtectedWrite = { range in engine.invalidate(range) }
     original.onOutsideWrite = { [memory, unowned original] range in
       let address = GuestPhysicalAddress(range.lowerBound)
-      guard let offset = original.offset(of: address) else { return }
+      guard let offset = original.writableOffset(of: address) else { return }
       let bytes = UnsafeRawBufferPointer(start: original.base + Int(offset), count: range.count)
       _ = memory.write(address, from: bytes)
     }
@@ -39,12 +43,14 @@ final class SecondProcessor {
     memory.onProtectedWrite = nil
   }
 
-  /// Takes over what was there before `mirror`, and ROM.
+  /// Takes over what was there before `mirror`, ROM, and the map of pages.
   func copyMemory(from original: GuestMemory) {
     for page in 0..<Int(original.size >> 12) where original.dirty[page] != 0 {
       memcpy(memory.base + page << 12, original.base + page << 12, 4096)
       memory.dirty[page] = 1
     }
-    memcpy(memory.base + Int(memory.size), original.base + Int(original.size), original.readOnly.count)
+    memcpy(
+      memory.base + Int(memory.size), original.base + Int(original.size), Int(original.mappedSize - original.size))
+    memory.takeOver(.everything, from: original)
   }
 }

@@ -10,17 +10,17 @@ public struct PageAttributes: OptionSet, Sendable {
   public static let holdsCode = PageAttributes(rawValue: 2)
   /// Somebody wants to know of each write.
   public static let watched = PageAttributes(rawValue: 4)
-  /// ROM: a guest's writes go to the bus, as if there were no memory. Set when the memory is made, and for good.
-  public static let readOnly = PageAttributes(rawValue: 8)
 }
 
-/// The guest's RAM, and its ROM: one memfd, mapped once, so that another process can map it too and snapshots can clone
-/// it.
+/// The guest's RAM, its ROM and the memory of its devices: one memfd, mapped once, so that another process can map it too
+/// and snapshots can clone it.
 ///
 /// RAM up to `lowLimit` (3 GiB) starts at address 0; what is more continues at 4 GiB, as on a PC. A ROM lies in the hole
-/// between, and its bytes follow the RAM's in the mapping. The mapping is aligned to 2 MiB and asks for huge pages. What is
-/// known of pages is in arrays of bytes beside it: `dirty`, where writers store ones, and `attributes`, which change rarely
-/// and under a lock, because a lost bit there would be a missed report.
+/// between; its bytes follow the RAM's in the mapping, and device memory (a display's, flash) follows the ROM's. Where
+/// something else than RAM answers below 4 GiB, or RAM does not answer as RAM does, is in a map of pages that can change
+/// while the machine runs: see `GuestMemory+Mapping`. The mapping of the file is aligned to 2 MiB and asks for huge pages.
+/// What is known of pages is in arrays of bytes beside it: `dirty`, where writers store ones, and `attributes`, which
+/// change rarely and under a lock, because a lost bit there would be a missed report.
 public final class GuestMemory: @unchecked Sendable {
   public enum Failure: Error, CustomStringConvertible {
     case size(UInt64, limit: UInt64)
@@ -49,7 +49,9 @@ public final class GuestMemory: @unchecked Sendable {
   public let size: UInt64
   /// Where the ROM is; empty: there is none.
   public let readOnly: Range<UInt64>
-  /// Bytes of RAM and ROM.
+  /// Bytes of device memory, for `takeDeviceMemory`.
+  public let deviceMemorySize: UInt64
+  /// Bytes of RAM, ROM and device memory.
   public let mappedSize: UInt64
   /// The memfd.
   public let descriptor: Int32
@@ -67,17 +69,26 @@ public final class GuestMemory: @unchecked Sendable {
   /// Called with each guest-physical range that somebody other than an engine has written, on the writer's thread. For
   /// whoever keeps a copy; set before anything runs.
   public var onOutsideWrite: (@Sendable (Range<UInt64>) -> Void)?
+  /// Called after the map of pages has changed. Set before anything runs.
+  var remapObservers: [@Sendable (Remapping) -> Void] = []
+
+  /// What answers on the pages of the low 4 GiB; zero: RAM as far as it reaches. Single words, written under the machine
+  /// lock and read by anybody.
+  @usableFromInline let pageMap: UnsafeMutablePointer<PageMapping>
+  /// Bytes of device memory that are given away.
+  var deviceMemoryUsed: UInt64 = 0
 
   /// Memory that is all zeros. `readOnly` is where a ROM lies; whoever has its contents puts them there with `install`.
-  public init(size: UInt64, readOnly: Range<UInt64> = 0..<0) throws(Failure) {
+  public init(size: UInt64, readOnly: Range<UInt64> = 0..<0, deviceMemory: UInt64 = 0) throws(Failure) {
     guard size >= 1 << 20, size <= 1 << 40, size & 0xfff == 0 else { throw .size(size, limit: 1 << 40) }
+    precondition(deviceMemory & 0xfff == 0 && deviceMemory <= 1 << 32, "device memory is whole pages, and not much")
     guard
       readOnly.isEmpty
         || (readOnly.lowerBound >= Self.lowLimit && readOnly.upperBound <= Self.highBase
           && (readOnly.lowerBound | readOnly.upperBound) & 0xfff == 0)
     else { throw .readOnly(readOnly) }
     let ramSize = size
-    let size = size + UInt64(readOnly.count)
+    let size = size + UInt64(readOnly.count) + deviceMemory
     let alignment: UInt64 = 2 << 20
     let fd = hostMemoryFile("ringside-ram")
     guard fd >= 0 else { throw .host(call: "memfd_create", errno: errno, size: size) }
@@ -106,6 +117,7 @@ public final class GuestMemory: @unchecked Sendable {
     madvise(mapping, Int(size), MADV_HUGEPAGE)
     self.size = ramSize
     self.readOnly = readOnly
+    deviceMemorySize = deviceMemory
     mappedSize = size
     descriptor = fd
     base = mapping
@@ -113,7 +125,10 @@ public final class GuestMemory: @unchecked Sendable {
     attributes.initialize(repeating: 0, count: Int(size >> 12))
     dirty = .allocate(capacity: Int(size >> 12))
     dirty.initialize(repeating: 0, count: Int(size >> 12))
-    for page in Int(ramSize >> 12)..<Int(size >> 12) { attributes[page] = PageAttributes.readOnly.rawValue }
+    // Fresh anonymous memory reads as zero and costs nothing until it is used.
+    pageMap = calloc(Self.mapCount, MemoryLayout<PageMapping>.size).unsafelyUnwrapped
+      .bindMemory(to: PageMapping.self, capacity: Self.mapCount)
+    setPages(readOnly) { PageMapping(page: (ramSize + $0) >> 12, .readOnly) }
   }
 
   deinit {
@@ -121,27 +136,39 @@ public final class GuestMemory: @unchecked Sendable {
     close(descriptor)
     attributes.deallocate()
     dirty.deallocate()
+    free(pageMap)
   }
 
-  /// Offset into the mapping of a guest-physical address, or nil where there is neither RAM nor ROM.
+  /// Offset into the mapping of what a read of a guest-physical address finds, or nil where there is no memory.
   @inlinable public func offset(of address: GuestPhysicalAddress) -> UInt64? {
     let raw = address.rawValue
-    let low = min(size, Self.lowLimit)
-    if raw < low { return raw }
-    if raw >= Self.highBase {
-      let offset = raw &- Self.highBase &+ Self.lowLimit
-      return offset < size ? offset : nil
-    }
-    return readOnly.contains(raw) ? raw &- readOnly.lowerBound &+ size : nil
+    guard raw < Self.highBase else { return highOffset(raw) }
+    let entry = pageMap[Int(raw >> 12)]
+    guard entry.isRAM else { return entry.readOffset(raw) }
+    return raw < min(size, Self.lowLimit) ? raw : nil
   }
 
-  /// The guest-physical address of an offset into the mapping.
+  /// Offset into the mapping of what a write to a guest-physical address changes, or nil where it changes no memory.
+  @inlinable public func writableOffset(of address: GuestPhysicalAddress) -> UInt64? {
+    let raw = address.rawValue
+    guard raw < Self.highBase else { return highOffset(raw) }
+    let entry = pageMap[Int(raw >> 12)]
+    guard entry.isRAM || entry.writesRAM else { return entry.writeOffset(raw) }
+    return raw < min(size, Self.lowLimit) ? raw : nil
+  }
+
+  @inlinable func highOffset(_ raw: UInt64) -> UInt64? {
+    let offset = raw &- Self.highBase &+ Self.lowLimit
+    return offset < size ? offset : nil
+  }
+
+  /// The guest-physical address of an offset into the mapping that is in RAM or ROM.
   @inlinable public func address(atOffset offset: UInt64) -> GuestPhysicalAddress {
     if offset >= size { return GuestPhysicalAddress(offset &- size &+ readOnly.lowerBound) }
     return GuestPhysicalAddress(offset < Self.lowLimit ? offset : offset &- Self.lowLimit &+ Self.highBase)
   }
 
-  /// Host address of the page that holds `address`, or nil where there is neither RAM nor ROM. Valid for reads within
+  /// Host address of the page that a read of `address` finds, or nil where there is no memory. Valid for reads within
   /// that page; before a write, see `writableHostPage`.
   @inlinable public func hostPage(of address: GuestPhysicalAddress) -> UnsafeMutableRawPointer? {
     guard let offset = offset(of: address) else { return nil }
@@ -149,14 +176,21 @@ public final class GuestMemory: @unchecked Sendable {
     return base + Int(offset & ~0xfff)
   }
 
-  /// Host address of the RAM page that holds `address`; nil in ROM too.
+  /// Host address of the page that a write to `address` changes; nil where that is no memory. Not always the page that is
+  /// read there.
   @inlinable public func writableHostPage(of address: GuestPhysicalAddress) -> UnsafeMutableRawPointer? {
-    guard let offset = offset(of: address), offset < size else { return nil }
+    guard let offset = writableOffset(of: address) else { return nil }
     deferred?.bring(offset, count: 1)
     return base + Int(offset & ~0xfff)
   }
 
-  /// Number of 4 KiB pages, of RAM and ROM.
+  /// Host address of the page at `address` if reads and writes both go there.
+  @inlinable public func plainHostPage(of address: GuestPhysicalAddress) -> UnsafeMutableRawPointer? {
+    guard let page = writableHostPage(of: address), page == hostPage(of: address) else { return nil }
+    return page
+  }
+
+  /// Number of 4 KiB pages of the mapping.
   public var pageCount: Int { Int(mappedSize >> 12) }
 
   /// The guest-physical ranges that are RAM, in ascending order.
@@ -166,27 +200,29 @@ public final class GuestMemory: @unchecked Sendable {
     return [low, Self.highBase..<(Self.highBase + size - Self.lowLimit)]
   }
 
-  /// Whether the whole of `count` bytes at `address` is RAM.
+  /// Whether the whole of `count` bytes at `address` can be read and written, in one piece of the mapping.
   public func contains(_ address: GuestPhysicalAddress, count: UInt64) -> Bool {
-    ranges.contains { Self.isWithin($0, address, count) }
+    isReadable(address, count: count) && isWritable(address, count: count)
+      && offset(of: address) == writableOffset(of: address)
   }
 
-  /// Whether the whole of `count` bytes at `address` is RAM, or all of it ROM.
+  /// Whether the whole of `count` bytes at `address` can be written, in one piece of the mapping.
+  public func isWritable(_ address: GuestPhysicalAddress, count: UInt64) -> Bool {
+    isOnePiece(address, count, writableOffset)
+  }
+
+  /// Whether the whole of `count` bytes at `address` can be read, in one piece of the mapping.
   public func isReadable(_ address: GuestPhysicalAddress, count: UInt64) -> Bool {
-    contains(address, count: count) || Self.isWithin(readOnly, address, count)
-  }
-
-  private static func isWithin(_ range: Range<UInt64>, _ address: GuestPhysicalAddress, _ count: UInt64) -> Bool {
-    range.contains(address.rawValue) && count <= range.upperBound - address.rawValue
+    isOnePiece(address, count, offset)
   }
 
   /// The host's view of `count` bytes at `address`, for somebody who reads or writes there himself; nil where not all of
-  /// it is readable, or, for writes, RAM. Valid for as long as the memory lives. After writing, see `noteWrite`.
+  /// it is readable, or, for writes, writable. Valid for as long as the memory lives. After writing, see `noteWrite`.
   public func hostBytes(
     _ address: GuestPhysicalAddress, count: UInt64, forWriting: Bool
   ) -> UnsafeMutableRawBufferPointer? {
-    guard forWriting ? contains(address, count: count) : isReadable(address, count: count),
-      let offset = offset(of: address)
+    guard forWriting ? isWritable(address, count: count) : isReadable(address, count: count),
+      let offset = forWriting ? writableOffset(of: address) : offset(of: address)
     else { return nil }
     deferred?.bring(offset, count: count)
     return UnsafeMutableRawBufferPointer(start: base + Int(offset), count: Int(count))
@@ -211,7 +247,7 @@ public final class GuestMemory: @unchecked Sendable {
   }
 
   /// Copies into guest memory, marks it dirty and reports pages that hold code or are watched. False, and nothing
-  /// copied, where not all of the range is RAM.
+  /// copied, where not all of the range can be written.
   public func write(_ address: GuestPhysicalAddress, from buffer: UnsafeRawBufferPointer) -> Bool {
     guard let source = buffer.baseAddress else { return true }
     guard let target = hostBytes(address, count: UInt64(buffer.count), forWriting: true) else { return false }
@@ -242,9 +278,9 @@ public final class GuestMemory: @unchecked Sendable {
     }
   }
 
-  /// To be called after writing through a host pointer. The range must be RAM.
+  /// To be called after writing through a host pointer. The range must be writable.
   public func noteWrite(_ address: GuestPhysicalAddress, count: UInt64) {
-    guard count > 0, let first = offset(of: address) else { return }
+    guard count > 0, let first = writableOffset(of: address) else { return }
     var isProtected = false
     for page in Int(first >> 12)...Int((first + count - 1) >> 12) {
       isProtected =
@@ -262,7 +298,7 @@ public final class GuestMemory: @unchecked Sendable {
     return hostBytes(address, count: count, forWriting: false)?.loadUnaligned(as: T.self)
   }
 
-  /// Stores a value of a trivial type. False where not all of it is RAM.
+  /// Stores a value of a trivial type. False where not all of it can be written.
   public func store<T: BitwiseCopyable>(_ value: T, at address: GuestPhysicalAddress) -> Bool {
     withUnsafeBytes(of: value) { write(address, from: $0) }
   }

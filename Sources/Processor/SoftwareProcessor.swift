@@ -103,6 +103,9 @@ final class SoftwareProcessor {
       switch request {
       case .protect(let page): protectTranslations(of: page)
       case .written(let range): noteOutsideWrite(range)
+      case .remapped(let change):
+        translations.flushAll()
+        if change.pages.contains(where: blocks.holdsCode) { blocks.removeAll() }
       }
     }
   }

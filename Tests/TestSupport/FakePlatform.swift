@@ -10,11 +10,14 @@ public final class FakePlatform {
   /// What devices asked of the machine, in order.
   public private(set) var requests: [MachineRequest] = []
 
-  /// - Parameter memorySize: bytes of guest RAM.
-  public init(clock: FakeClock = FakeClock(), inputs: FakeInput = FakeInput(), memorySize: UInt64 = 1 << 20) throws {
+  /// `memorySize` are bytes of guest RAM, `deviceMemory` bytes for devices that have memory of their own.
+  public init(
+    clock: FakeClock = FakeClock(), inputs: FakeInput = FakeInput(), memorySize: UInt64 = 1 << 20,
+    deviceMemory: UInt64 = 0
+  ) throws {
     self.clock = clock
     self.inputs = inputs
-    memory = try GuestMemory(size: memorySize)
+    memory = try GuestMemory(size: memorySize, deviceMemory: deviceMemory)
   }
 
   /// The same clock and inputs as devices see them.

@@ -117,7 +117,7 @@ extension SoftwareProcessor {
       let physical = try translate(start, for: .write, rights: .current)
       try checkAlignment(start, size, .current)
       noteDataAccess(start, count: size, isWrite: true)
-      if let page = memory.writableHostPage(of: physical) {
+      if let page = memory.plainHostPage(of: physical) {
         let host = page + Int(physical.rawValue & 0xfff)
         let old: T = isLocked ? Self.exchange(host, change) : Self.plainUpdate(host, change)
         noteWrite(physical, count: size)

@@ -159,9 +159,9 @@ extension SoftwareProcessor {
     if access == .fetch {
       entry.fetchTag = page
     } else {
-      let isPlain = PageAttributes(rawValue: memory.attributes[number]).isDisjoint(with: [
-        .holdsCode, .watched, .readOnly,
-      ])
+      let isPlain =
+        memory.writableHostPage(of: physical) == host
+        && PageAttributes(rawValue: memory.attributes[number]).isDisjoint(with: [.holdsCode, .watched])
       if isWritable, isPlain { memory.dirty[number] = 1 }
       entry.readTag = page
       entry.writeTag = isWritable && isPlain ? page : noPage
@@ -173,7 +173,8 @@ extension SoftwareProcessor {
   func translateFetch(_ address: UInt64) throws(GuestFault) -> GuestPhysicalAddress {
     if let entry = cpu.pointee.engine.tlb?[TranslationCache.index(of: address)], entry.fetchTag == address & ~0xfff {
       let offset = entry.host &- UInt64(UInt(bitPattern: memory.base)) &+ (address & 0xfff)
-      return memory.address(atOffset: offset)
+      // What is not RAM may answer at several addresses.
+      if offset < memory.size { return memory.address(atOffset: offset) }
     }
     return try translate(address, for: .fetch, rights: .current)
   }
@@ -310,7 +311,7 @@ extension SoftwareProcessor {
 
   /// The page a write went to by its physical address: dirty, and if it holds code, that code is dropped.
   func noteWrite(_ address: GuestPhysicalAddress, count: Int) {
-    guard let host = memory.hostPage(of: address) else { return }
+    guard let host = memory.writableHostPage(of: address) else { return }
     let number = (Int(bitPattern: host) &- Int(bitPattern: memory.base)) >> 12
     let attributes = PageAttributes(rawValue: memory.attributes[number])
     memory.dirty[number] = 1
@@ -328,7 +329,7 @@ extension SoftwareProcessor {
     var address = range.lowerBound
     while address < range.upperBound {
       let end = min(range.upperBound, (address | 0xfff) + 1)
-      if let offset = memory.offset(of: GuestPhysicalAddress(address)) {
+      if let offset = memory.writableOffset(of: GuestPhysicalAddress(address)) {
         blocks.noteWrite(page: Int(offset >> 12), address: address, count: Int(end - address))
       }
       address = end

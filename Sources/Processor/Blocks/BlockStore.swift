@@ -132,13 +132,20 @@ final class BlockStore {
     onProtect(page)
   }
 
+  /// Whether there are blocks on any page of `range`, by number.
+  func holdsCode(_ range: Range<Int>) -> Bool {
+    usedPages.contains { range.contains($0) && (pages[$0] != nil || secondPages[$0] != nil) }
+  }
+
   /// `count` bytes at `address` of RAM page `page` were written: drops the blocks that cover any of them.
   func noteWrite(page: Int, address: UInt64, count: Int) {
     guard pages[page] != nil || secondPages[page] != nil else { return }
-    let end = address &+ UInt64(count)
+    // A page may answer at several addresses: what counts is where in it.
+    let offset = address & 0xfff
+    let end = offset &+ UInt64(count)
     pages[page] = filter(pages[page], \.nextOnPage) { block in
-      let start = block.pointee.physicalAddress
-      return start < end && address < start &+ UInt64(block.pointee.byteCount)
+      let start = block.pointee.physicalAddress & 0xfff
+      return start < end && offset < start &+ UInt64(block.pointee.byteCount)
     }
     // A block that reaches into this page covers its first bytes: up to 14 of its one instruction.
     secondPages[page] = filter(secondPages[page], \.nextOnSecondPage) { _ in address & 0xfff < 15 }

@@ -9,7 +9,8 @@ import Synchronization
 /// page's `holdsCode` attribute is set, so that no TLB gets a write tag for it any more, and every other processor that is
 /// running drops the tags that it has and says so; the first waits for that. **After**, a write to the page takes the slow
 /// path of whoever writes, which tells all holders before the next guest instruction's store can be seen; they drop what
-/// was written at their next block boundary.
+/// was written at their next block boundary. The same way they learn that the map of guest memory has changed, which
+/// takes all their translations away, and their blocks if any are of pages that have come or gone.
 ///
 /// Requests come by a member's queue and its attention word. A processor that waits for others serves its own queue
 /// meanwhile, so two that wait for each other both go on; one that is not running guest code is not waited for, because
@@ -35,6 +36,11 @@ public final class CodeWatch: Sendable {
     // Fresh anonymous memory reads as zero and costs nothing until it is used.
     holders = Mutex(
       Holders(masks: calloc(pageCount, 8).unsafelyUnwrapped.bindMemory(to: UInt64.self, capacity: pageCount)))
+    memory.observeRemapping { [weak self] change in
+      self?.holders.withLock { holders in
+        for member in holders.members { member.post(.remapped(change)) }
+      }
+    }
   }
 
   deinit { holders.withLock { free($0.masks) } }
@@ -45,6 +51,8 @@ public final class CodeWatch: Sendable {
     case protect(page: Int)
     /// Guest-physical memory was written: drop what was decoded from it.
     case written(Range<UInt64>)
+    /// What answers at some guest-physical pages has changed.
+    case remapped(GuestMemory.Remapping)
   }
 
   /// One processor.

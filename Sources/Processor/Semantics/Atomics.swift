@@ -151,7 +151,7 @@ enum Atomics {
     try processor.checkWritable(address, count: 16)
     if let host = processor.writeHit(address, 16) { return exchange(host, expected, desired) }
     let physical = try processor.translate(address, for: .write, rights: .current)
-    if let page = processor.memory.writableHostPage(of: physical) {
+    if let page = processor.memory.plainHostPage(of: physical) {
       let old = exchange(page + Int(physical.rawValue & 0xfff), expected, desired)
       processor.noteWrite(physical, count: 16)
       return old
