@@ -1,18 +1,21 @@
 import Machine
 
-/// The debug console of Bochs and QEMU: each byte written to port 0xe9 goes to the host. A read gives 0xe9, which is how
-/// a guest finds it.
+/// The debug console of Bochs and QEMU: each byte written to its port goes to the host. A read gives 0xe9, which is how a
+/// guest finds it. Programs use it at port 0xe9, SeaBIOS and OVMF at 0x402.
 ///
-/// Region 0: one port (0xe9).
+/// Region 0: one port.
 public final class DebugConsole: Device {
   /// The console remembers nothing.
   public struct State: Codable, Equatable, Sendable {}
 
-  public let name = "debug-console"
+  public let name: String
   private let sink: ([UInt8]) -> Void
 
   /// `sink` is called under the machine lock and must not wait.
-  public init(sink: @escaping ([UInt8]) -> Void) { self.sink = sink }
+  public init(name: String = "debug-console", sink: @escaping ([UInt8]) -> Void) {
+    self.name = name
+    self.sink = sink
+  }
 
   public func attach(to platform: DevicePlatform) {}
 
