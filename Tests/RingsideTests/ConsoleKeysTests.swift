@@ -16,6 +16,7 @@ import Testing
   @Test func prefixedKeysAreCommands() {
     #expect(take([0x61, 1, 0x78, 0x62]) == [.send([0x61]), .end, .send([0x62])])
     #expect(take([1, 0x68]) == [.help])
+    #expect(take([1, 0x70]) == [.pressPowerButton])
     #expect(take([1, 1, 0x78]) == [.send([1, 0x78])])
   }
 

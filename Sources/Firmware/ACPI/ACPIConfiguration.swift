@@ -28,6 +28,14 @@ public struct ACPIConfiguration: Sendable {
   public var ioAPICAddress: UInt32 = 0xfec0_0000
   public var ioAPICIdentifier: UInt8
   public var fixedHardware = FixedHardware()
+  /// Where PCI devices' memory can be below 4 GiB: from the end of RAM there to the I/O APIC.
+  public var memoryWindow: ClosedRange<UInt32> = 0xc000_0000...0xfebf_ffff
+  /// There is a VGA display.
+  public var hasDisplay = false
+  /// There is an HPET, at `highPrecisionTimerAddress`.
+  public var hasHighPrecisionTimer = false
+
+  public static let highPrecisionTimerAddress: UInt32 = 0xfed0_0000
 
   /// Processors 0 to `processorCount - 1`; the I/O APIC's identifier follows, as far as it has the bits for it.
   public init(processorCount: Int) {

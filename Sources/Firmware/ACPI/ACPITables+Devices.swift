@@ -6,7 +6,10 @@ extension ACPITables {
   static func differentiatedDescription(_ configuration: ACPIConfiguration) -> [UInt8] {
     let hardware = configuration.fixedHardware
     var terms: [AMLTerm] = [
-      .scope("\\_SB", [hostBridge(configuration)] + processors(configuration)),
+      // Whether the system uses the I/O APIC (5.8.1).
+      .name("\\PICF", .integer(0)),
+      .method("\\_PIC", arguments: 1, [.store(.argument(0), to: .reference("\\PICF"))]),
+      .scope("\\_SB", [hostBridge(configuration)] + interruptLinks() + processors(configuration)),
       sleepState("\\_S5", type: hardware.powerOffType),
     ]
     if let type = hardware.suspendType { terms.append(sleepState("\\_S3", type: type)) }
@@ -37,7 +40,7 @@ extension ACPITables {
       .portWindow(0x0000...0x0cf7)
       .portWindow(0x0d00...0xffff)
       .memoryWindow(0xa_0000...0xb_ffff, isCacheable: true)
-      .memoryWindow(0xc000_0000...0xfebf_ffff)
+      .memoryWindow(configuration.memoryWindow)
     return .device(
       "PCI0",
       [
@@ -45,24 +48,84 @@ extension ACPITables {
         .name("_UID", .integer(0)),
         .name("_BBN", .integer(0)),
         .name("_CRS", resources.term),
-        .name("_PRT", .package(interruptRoutes(configuration))),
+        .method(
+          "_PRT", arguments: 0,
+          [
+            .conditional(.reference("\\PICF"), [.returned(.package(interruptRoutes(configuration, usesLinks: false)))]),
+            .returned(.package(interruptRoutes(configuration, usesLinks: true))),
+          ]),
         isaBridge(configuration),
-      ])
+      ] + (configuration.hasHighPrecisionTimer ? [highPrecisionTimerDevice] : []))
   }
 
-  /// Pins A to D of devices 0 to 31 are spread over global system interrupts 16 to 19, as on most boards; only the
-  /// power-management function's pin, A of device 1, is the system control interrupt (6.2.13).
-  private static func interruptRoutes(_ configuration: ACPIConfiguration) -> [AMLTerm] {
+  /// Pins A to D of devices 0 to 31 are spread over global system interrupts 16 to 19, as on most boards, and, while the
+  /// 8259s are in use, over the chip set's four routes; only the power-management function's pin, A of device 1, is the
+  /// system control interrupt (6.2.13).
+  private static func interruptRoutes(_ configuration: ACPIConfiguration, usesLinks: Bool) -> [AMLTerm] {
     (0..<32).flatMap { device in
       (0..<4).map { pin in
-        let interrupt =
-          device == 1 && pin == 0
-          ? Int(configuration.fixedHardware.interrupt) : pciInterruptBase + (device + pin) & 3
+        let wire = (device + pin) & 3
+        let (source, index): (AMLTerm, Int) =
+          if device == 1, pin == 0 {
+            (.integer(0), Int(configuration.fixedHardware.interrupt))
+          } else if usesLinks {
+            (.reference("\\_SB." + links[(wire + 3) & 3]), 0)
+          } else {
+            (.integer(0), pciInterruptBase + wire)
+          }
         return .package([
-          .integer(UInt64(device) << 16 | 0xffff), .integer(UInt64(pin)), .integer(0), .integer(UInt64(interrupt)),
+          .integer(UInt64(device) << 16 | 0xffff), .integer(UInt64(pin)), source, .integer(UInt64(index)),
         ])
       }
     }
+  }
+
+  /// The routes of the PIIX3, whose first register has the wire of device 1's pin A.
+  private static let links = ["LNKA", "LNKB", "LNKC", "LNKD"]
+  private static let routeRegisters = ["PRQ0", "PRQ1", "PRQ2", "PRQ3"]
+
+  /// A device for each route, by which a system that uses the 8259s chooses interrupts (6.2.13).
+  private static func interruptLinks() -> [AMLTerm] {
+    zip(links, routeRegisters).enumerated().map { number, names in
+      let register = AMLTerm.reference("\\_SB.PCI0.ISA." + names.1)
+      let current = ResourceTemplate().sharedInterrupts([0])
+      // The number of the interrupt is at this offset of the resource.
+      let offset: UInt64 = 5
+      return .device(
+        names.0,
+        [
+          .name("_HID", .identifier("PNP0C0F")),
+          .name("_UID", .integer(UInt64(number + 1))),
+          .name("_PRS", ResourceTemplate().sharedInterrupts([5, 10, 11]).term),
+          .method(
+            "_STA", arguments: 0,
+            [
+              .conditional(.and(register, .integer(0x80)), [.returned(.integer(0x9))]), .returned(.integer(0xb)),
+            ]),
+          .method("_DIS", arguments: 0, [.store(.or(register, .integer(0x80)), to: register)]),
+          .method(
+            "_CRS", arguments: 0,
+            [
+              .store(current.term, to: .local(0)), .doublewordField(.local(0), offset: offset, "IRQW"),
+              .store(.and(register, .integer(0xf)), to: .reference("IRQW")), .returned(.local(0)),
+            ]),
+          .method(
+            "_SRS", arguments: 1,
+            [
+              .doublewordField(.argument(0), offset: offset, "IRQW"), .store(.reference("IRQW"), to: register),
+            ]),
+        ])
+    }
+  }
+
+  private static var highPrecisionTimerDevice: AMLTerm {
+    .device(
+      "HPET",
+      [
+        .name("_HID", .identifier("PNP0103")),
+        .name("_UID", .integer(0)),
+        .name("_CRS", ResourceTemplate().memory(ACPIConfiguration.highPrecisionTimerAddress, count: 1024).term),
+      ])
   }
 
   /// The PIIX3, device 1 of the bus, with what hangs on it.
@@ -76,6 +139,7 @@ extension ACPITables {
       "ISA",
       [
         .name("_ADR", .integer(0x0001_0000)),
+        .configurationBytes("PRQR", offset: 0x60, fields: routeRegisters),
         isaDevice("PIC", "PNP0000", ResourceTemplate().ports(0x20, count: 2).ports(0xa0, count: 2).interrupt(2)),
         isaDevice("TIMR", "PNP0100", ResourceTemplate().ports(0x40, count: 4).interrupt(0)),
         isaDevice("RTC", "PNP0B00", ResourceTemplate().ports(0x70, count: 2).interrupt(8)),

@@ -59,7 +59,8 @@ extension ACPITables {
       body.append(UInt16(0))
       body.append(UInt16(0))
       body.append([0, 0, 0, 0, 0])
-      body.append(BootFlag.legacyDevices | BootFlag.keyboardController | BootFlag.noVGA)
+      body.append(
+        BootFlag.legacyDevices | BootFlag.keyboardController | (configuration.hasDisplay ? 0 : BootFlag.noVGA))
       body.append([0])
       body.append(
         Flag.wbinvd | Flag.c1 | Flag.noSleepButton | Flag.resetRegister

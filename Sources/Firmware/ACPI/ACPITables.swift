@@ -37,37 +37,17 @@ public enum ACPITables {
 
   /// All tables as they stand from `area.lowerBound` on, the root pointer first.
   static func image(_ configuration: ACPIConfiguration) -> [UInt8] {
-    var image = ByteWriter(count: rootPointerSize)
-
-    /// Appends a table at an aligned address, which it returns.
-    func add(_ table: [UInt8], alignment: Int = 16) -> UInt64 {
-      image.pad(toMultipleOf: alignment)
-      defer { image.append(table) }
-      return area.lowerBound + UInt64(image.bytes.count)
-    }
-
-    let facs = add(firmwareControlStructure(), alignment: 64)
-    precondition(facs == controlStructure.rawValue, "the firmware control structure follows the root pointer")
-    let dsdt = add(differentiatedDescription(configuration))
-    let fadt = add(fixedDescription(configuration, facs: facs, dsdt: dsdt))
-    let madt = add(interruptControllers(configuration))
-    let rsdt = add(
-      table("RSDT", revision: 1) { body in
-        for address in [fadt, madt] { body.append(UInt32(truncatingIfNeeded: address)) }
-      })
-    let xsdt = add(
-      table("XSDT", revision: 1) { body in
-        for address in [fadt, madt] { body.append(address) }
-      })
-    for (index, byte) in rootPointer(rsdt: rsdt, xsdt: xsdt).enumerated() { image.put(byte, at: index) }
+    let layout = ACPITableLayout(configuration, at: area.lowerBound, behind: rootPointerSize)
+    var image = ByteWriter(layout.bytes)
+    for (index, byte) in rootPointer(rsdt: layout.rsdt, xsdt: layout.xsdt).enumerated() { image.put(byte, at: index) }
     return image.bytes
   }
 
   // MARK: Headers and checksums
 
   static let rootPointerSize = 36
-  private static let headerSize = 36
-  private static let checksumOffset = 9
+  static let headerSize = 36
+  static let checksumOffset = 9
   private static let vendor = "RINGSD"
 
   /// The number that makes the sum of all bytes zero.
@@ -91,7 +71,7 @@ public enum ACPITables {
   }
 
   /// The root system description pointer, revision 2 (5.2.5.3).
-  private static func rootPointer(rsdt: UInt64, xsdt: UInt64) -> [UInt8] {
+  static func rootPointer(rsdt: UInt64, xsdt: UInt64) -> [UInt8] {
     var pointer = ByteWriter()
     pointer.append("RSD PTR ", count: 8)
     pointer.append([0])

@@ -13,6 +13,22 @@ indirect enum AMLTerm {
   case name(String, AMLTerm)
   case scope(String, [AMLTerm])
   case device(String, [AMLTerm])
+  /// `Method (path, arguments) { … }`, not serialized.
+  case method(String, arguments: UInt8, [AMLTerm])
+  /// What a path names.
+  case reference(String)
+  /// `Local0` to `Local7`, and `Arg0` to `Arg6`.
+  case local(UInt8)
+  case argument(UInt8)
+  case store(AMLTerm, to: AMLTerm)
+  case and(AMLTerm, AMLTerm)
+  case or(AMLTerm, AMLTerm)
+  case conditional(AMLTerm, [AMLTerm])
+  case returned(AMLTerm)
+  /// `CreateDWordField (buffer, offset, name)`.
+  case doublewordField(AMLTerm, offset: UInt64, String)
+  /// A region of the PCI configuration space of the device around it, as fields of one byte each.
+  case configurationBytes(String, offset: UInt64, fields: [String])
 
   var encoded: [UInt8] {
     switch self {
@@ -25,6 +41,24 @@ indirect enum AMLTerm {
     case .name(let path, let value): [0x08] + Self.encode(path: path) + value.encoded
     case .scope(let path, let terms): Self.packaged([0x10], Self.encode(path: path) + terms.flatMap(\.encoded))
     case .device(let path, let terms): Self.packaged([0x5b, 0x82], Self.encode(path: path) + terms.flatMap(\.encoded))
+    case .method(let path, let arguments, let terms):
+      Self.packaged([0x14], Self.encode(path: path) + [arguments] + terms.flatMap(\.encoded))
+    case .reference(let path): Self.encode(path: path)
+    case .local(let number): [0x60 + number]
+    case .argument(let number): [0x68 + number]
+    case .store(let value, let target): [0x70] + value.encoded + target.encoded
+    // Their results go to no variable besides.
+    case .and(let left, let right): [0x7b] + left.encoded + right.encoded + [0x00]
+    case .or(let left, let right): [0x7d] + left.encoded + right.encoded + [0x00]
+    case .conditional(let condition, let terms): Self.packaged([0xa0], condition.encoded + terms.flatMap(\.encoded))
+    case .returned(let value): [0xa4] + value.encoded
+    case .doublewordField(let buffer, let offset, let name):
+      [0x8a] + buffer.encoded + Self.encode(offset) + Self.encode(path: name)
+    case .configurationBytes(let name, let offset, let fields):
+      [0x5b, 0x80] + Self.encode(path: name) + [0x02] + Self.encode(offset) + Self.encode(UInt64(fields.count))
+        // Byte accesses, no lock, other bits preserved; each field has eight bits.
+        + Self.packaged(
+          [0x5b, 0x81], Self.encode(path: name) + [0x01] + fields.flatMap { Self.encode(path: $0) + [0x08] })
     }
   }
 

@@ -23,6 +23,28 @@ struct ResourceTemplate {
     }
   }
 
+  /// Level-triggered, active-low interrupts that can be shared, one of which is meant (6.4.3.6).
+  func sharedInterrupts(_ numbers: [UInt32]) -> Self {
+    adding {
+      $0.append([0x89])
+      $0.append(UInt16(2 + 4 * numbers.count))
+      // A consumer, low, shared; the numbers follow.
+      $0.append([0x0d, UInt8(numbers.count)])
+      for number in numbers { $0.append(number) }
+    }
+  }
+
+  /// Memory at a fixed place, read-only (6.4.3.4).
+  func memory(_ first: UInt32, count: UInt32) -> Self {
+    adding {
+      $0.append([0x86])
+      $0.append(UInt16(9))
+      $0.append([0])
+      $0.append(first)
+      $0.append(count)
+    }
+  }
+
   /// Bus numbers that a bridge passes on (6.4.3.5.3).
   func busNumbers(_ range: ClosedRange<UInt8>) -> Self {
     word(kind: 2, flags: 0, UInt16(range.lowerBound)...UInt16(range.upperBound))

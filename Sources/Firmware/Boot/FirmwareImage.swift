@@ -3,16 +3,11 @@ import X86
 
 /// A raw ROM image, such as a PC's BIOS: what the processor begins to run at its reset vector, 16 bytes below 4 GiB.
 ///
-/// The image lies read-only at the top of the low 4 GiB, its last byte at the very end. Its last 128 KiB also lie below
-/// 1 MiB, where real-address mode can reach them, in RAM: firmware that would first have to switch the chip set from ROM
-/// to RAM there finds that done. The loader that puts both in place leaves the processor in its power-up state.
+/// The image lies read-only at the top of the low 4 GiB, its last byte at the very end. Its last 128 KiB also answer below
+/// 1 MiB, where real-address mode can reach them, until firmware has the chip set put RAM there.
 public struct FirmwareImage: Sendable {
   /// In bytes. Beyond, it would meet the local APIC's registers.
   public static let limit: UInt64 = 16 << 20
-  /// Bytes that are shadowed below 1 MiB.
-  private static let shadowSize = 128 << 10
-  private static let shadowEnd: UInt64 = 1 << 20
-
   public let name: String
   private let bytes: [UInt8]
 
@@ -31,10 +26,4 @@ public struct FirmwareImage: Sendable {
 
   /// Puts the image in its place in memory that was made with `range` as its ROM. Once, before anything runs.
   public func install(in memory: GuestMemory) { memory.install(readOnly: bytes) }
-
-  /// Puts the copy below 1 MiB in place, at power-up and after each reset.
-  public func shadow(in memory: GuestMemory) {
-    let copy = bytes.suffix(Self.shadowSize)
-    memory.place(Array(copy), at: Self.shadowEnd - UInt64(copy.count))
-  }
 }

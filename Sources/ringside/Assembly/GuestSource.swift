@@ -17,6 +17,11 @@ enum GuestSource {
     }
   }
 
+  /// The guest's firmware is its own.
+  var isFirmware: Bool {
+    if case .firmware = self { true } else { false }
+  }
+
   /// Where ROM is needed.
   var readOnly: Range<UInt64> {
     if case .firmware(let image) = self { image.range } else { 0..<0 }

@@ -18,6 +18,10 @@ struct MachineBuilder {
   let machine: VirtualMachine
   /// The guest's first serial port, for its endpoint.
   let serial: Serial16550
+  /// The guest's display; nil: it has none.
+  let display: VGA?
+  /// Where the guest's keys go.
+  let keyboard: KeyboardController
 
   private let fabric: InterruptFabric
   private let ioAPIC: IOAPIC
@@ -25,15 +29,26 @@ struct MachineBuilder {
   private let pciInterrupts: PCIInterruptRouter
   private let pciBus: PCIBus
   private let power: PowerManagement
+  private let rtc: RTC
+  private let gate = A20Gate()
+  private let bootPaths = BootPaths()
+  /// Interrupts 0 and 8.
+  private let timerLines: [LegacyTimerLine]
+  private let hostBridge: PCIBridge
   private let description: ACPIConfiguration
 
-  /// Puts the machine together. `debugConsole` gets what the guest writes to port 0xe9, under the machine lock.
+  /// Puts the machine together. `debugConsole` gets what the guest writes to port 0xe9, `firmwareLog` what firmware
+  /// writes to port 0x402; both under the machine lock.
   init(
-    _ configuration: MachineConfiguration, loop: EventLoop, log: Logger, debugConsole: @escaping ([UInt8]) -> Void
+    _ configuration: MachineConfiguration, loop: EventLoop, log: Logger, debugConsole: @escaping ([UInt8]) -> Void,
+    firmwareLog: (([UInt8]) -> Void)? = nil
   ) throws {
     self.configuration = configuration
     machine = try VirtualMachine(
-      memory: GuestMemory(size: configuration.memory.bytes, readOnly: configuration.guest.readOnly), loop: loop,
+      memory: GuestMemory(
+        size: configuration.memory.bytes, readOnly: configuration.guest.readOnly,
+        deviceMemory: (configuration.hasDisplay ? VGA.memorySize : 0)
+          + UInt64(configuration.variables?.bytes.count ?? 0)), loop: loop,
       inputs: HostInput(), timeStampFrequency: .find(), log: log)
     machine.endsOnReset = configuration.endsOnReset
 
@@ -48,23 +63,37 @@ struct MachineBuilder {
       fabric.sendMessageSignalled(address: $0, data: $1)
     }
     serial = Serial16550(interrupt: Self.line(4, pic, ioAPIC))
-    description = ACPIConfiguration(processorCount: configuration.processorCount)
+    description = Self.description(of: configuration)
     let hardware = description.fixedHardware
     power = PowerManagement(
       interrupt: Self.line(Int(hardware.interrupt), pic, ioAPIC), timerWidth: hardware.has32BitTimer ? 32 : 24)
+    timerLines = [LegacyTimerLine(Self.line(0, pic, ioAPIC)), LegacyTimerLine(Self.line(8, pic, ioAPIC))]
+    let clockLine = timerLines[1].chip
+    rtc = RTC(
+      line: InterruptLine { [power] level in
+        clockLine.set(level)
+        if level { power.noteAlarm() }
+      })
+    hostBridge = PCIBridge.hostBridge440FX()
+    display =
+      configuration.hasDisplay ? VGA(memory: machine.memory.takeDeviceMemory(VGA.memorySize)) : nil
+    keyboard = KeyboardController(
+      keyboardInterrupt: Self.line(1, pic, ioAPIC), mouseInterrupt: Self.line(12, pic, ioAPIC), a20: gate)
 
     try addInterruptControllers()
     try addTimers()
     try addPlatform()
     try addPCI()
+    try addDisplay()
     try addDisks()
-    try addConsoles(debugConsole)
+    try addConsoles(debugConsole, firmwareLog)
     try addFirmwareConfiguration()
     try addTestDevices()
     let makeEngine = configuration.engine.factory(
       memory: machine.memory, processor: configuration.processor.specification,
       processorCount: configuration.processorCount, translation: configuration.translation)
     for _ in 0..<configuration.processorCount { try machine.addCPU(makeEngine) }
+    try addVariables()
     machine.reload = reload
     machine.onWake = wakeUp
     if case .firmware(let image) = configuration.guest { image.install(in: machine.memory) }
@@ -86,6 +115,8 @@ struct MachineBuilder {
 
   private func line(_ interrupt: Int) -> InterruptLine { Self.line(interrupt, pic, ioAPIC) }
 
+  var powerButton: PowerButton { PowerButton(machine, power) }
+
   private func addInterruptControllers() throws {
     machine.add(fabric)
     machine.interruptController = fabric
@@ -102,28 +133,30 @@ struct MachineBuilder {
   }
 
   private func addTimers() throws {
-    let pit = PIT(line: line(0))
+    if description.hasHighPrecisionTimer {
+      let timer = HPET(line: ioAPIC.line, legacy: timerLines)
+      machine.add(timer)
+      let address = UInt64(ACPIConfiguration.highPrecisionTimerAddress)
+      try machine.bus.map(timer, region: 0, memory: address..<address + HPET.size)
+    }
+    let pit = PIT(line: timerLines[0].chip)
     machine.add(pit)
     try machine.bus.map(pit, region: 0, ports: 0x40...0x43, offset: 0)
     try machine.bus.map(pit, region: 1, ports: 0x61...0x61, offset: 0)
-    let clockLine = line(8)
-    let rtc = RTC(
-      line: InterruptLine { [power] level in
-        clockLine.set(level)
-        if level { power.noteAlarm() }
-      })
     machine.add(rtc)
     try machine.bus.map(rtc, region: 0, ports: 0x70...0x71, offset: 0)
     let size = machine.memory.size
     rtc.setMemorySize(
       below4GiB: min(size, GuestMemory.lowLimit),
       above4GiB: size > GuestMemory.lowLimit ? size - GuestMemory.lowLimit : 0)
+    // The order in which SeaBIOS tries kinds of devices: three numbers of four bits, the first in the lowest.
+    let order = configuration.bootOrder.map(\.number) + [0, 0, 0]
+    rtc.setMemory(0x3d, order[1] << 4 | order[0])
+    rtc.setMemory(0x38, order[2] << 4)
   }
 
   private func addPlatform() throws {
-    let gate = A20Gate()
     gate.onChange = { [router = machine.interruptRouter] in router.setAddressLine20(isOpen: $0) }
-    let keyboard = KeyboardController(keyboardInterrupt: line(1), mouseInterrupt: line(12), a20: gate)
     machine.add(keyboard)
     try machine.bus.map(keyboard, region: 0, ports: 0x60...0x60, offset: 0)
     try machine.bus.map(keyboard, region: 0, ports: 0x64...0x64, offset: 4)
@@ -143,11 +176,19 @@ struct MachineBuilder {
   }
 
   private func addPCI() throws {
+    if configuration.guest.isFirmware {
+      let map = ProgrammableAttributeMap(machine.memory)
+      hostBridge.pci.onChange = { [unowned hostBridge] in
+        map.apply(
+          ProgrammableAttributeMap.registers.map { hostBridge.pci.read(UInt8($0)) },
+          smram: hostBridge.pci.read(UInt8(ProgrammableAttributeMap.smramRegister)))
+      }
+    }
     let isaBridge = PCIBridge.isaBridgePIIX3()
     isaBridge.pci.onChange = { [pciInterrupts, unowned isaBridge] in
       pciInterrupts.setRoutes((0x60...0x63).map { isaBridge.pci.read($0) })
     }
-    addPCIFunction(PCIBridge.hostBridge440FX(), at: PCIAddress(device: 0))
+    addPCIFunction(hostBridge, at: PCIAddress(device: 0))
     addPCIFunction(isaBridge, at: PCIAddress(device: 1))
     addPCIFunction(
       PCIBridge.powerManagementPIIX4(base: description.fixedHardware.base), at: PCIAddress(device: 1, function: 3))
@@ -161,6 +202,33 @@ struct MachineBuilder {
     pciBus.insert(function, at: address)
   }
 
+  /// The display. Its memory is where a guest's RAM would be, so that this comes behind what the host bridge does there.
+  private func addDisplay() throws {
+    guard let display else { return }
+    addPCIFunction(display, at: PCIAddress(device: 2))
+    try machine.bus.map(display, region: 2, ports: 0x3b0...0x3bb, offset: 0)
+    try machine.bus.map(display, region: 2, ports: 0x3c0...0x3df, offset: 0x10)
+    try machine.bus.map(display, region: 3, memory: VGA.window)
+    try machine.bus.map(display, region: 4, ports: 0x1ce...0x1d1, offset: 0)
+  }
+
+  /// UEFI's variables, in flash memory right below its code.
+  private func addVariables() throws {
+    guard let variables = configuration.variables else { return }
+    let size = UInt64(variables.bytes.count)
+    let end = configuration.guest.readOnly.lowerBound
+    let flash = Flash(variables.bytes, memory: machine.memory.takeDeviceMemory(size), at: end - size..<end)
+    flash.onChange = { [log = machine.log] offset, bytes in
+      do throws(HostFailure) {
+        try variables.write(bytes, at: offset)
+      } catch {
+        log.error("UEFI variables are not kept: \(error.description)")
+      }
+    }
+    machine.add(flash)
+    try machine.bus.map(flash, region: 0, memory: end - size..<end)
+  }
+
   /// The disks, each behind the controller of its interface, where there are any.
   private func addDisks() throws {
     for interface in DiskInterface.allCases {
@@ -171,14 +239,20 @@ struct MachineBuilder {
         let ide = IDEController(
           drives: disks.map { drive($0.element, index: $0.offset, cable: .parallel) }, interrupts: [line(14), line(15)])
         addPCIFunction(ide, at: PCIAddress(device: 1, function: 1))
+        for (place, disk) in disks.enumerated() {
+          bootPaths.add(disk.element.media, "ide@1,1/drive@\(place / 2)/disk@\(place % 2)")
+        }
         for (region, ports) in [0x1f0...0x1f7, 0x3f6...0x3f6, 0x170...0x177, 0x376...0x376].enumerated() {
           try machine.bus.map(
             ide, region: region, ports: UInt16(ports.lowerBound)...UInt16(ports.upperBound), offset: 0)
         }
       case .ahci:
-        addPCIFunction(
-          AHCIController(drives: disks.map { drive($0.element, index: $0.offset, cable: .serial) }),
-          at: try freePCIAddress())
+        let controller = AHCIController(drives: disks.map { drive($0.element, index: $0.offset, cable: .serial) })
+        let address = try freePCIAddress()
+        addPCIFunction(controller, at: address)
+        for (place, disk) in disks.enumerated() {
+          bootPaths.add(disk.element.media, "\(BootPaths.node(controller, at: address))/drive@\(place)/disk@0")
+        }
       case .virtio, .nvme:
         // Each controller lands with its line here.
         throw CommandFailure(description: "--disk: there is no controller for if=\(interface.rawValue) yet")
@@ -203,9 +277,14 @@ struct MachineBuilder {
     }
   }
 
-  private func addConsoles(_ debugConsole: @escaping ([UInt8]) -> Void) throws {
+  private func addConsoles(_ debugConsole: @escaping ([UInt8]) -> Void, _ firmwareLog: (([UInt8]) -> Void)?) throws {
     machine.add(serial)
     try machine.bus.map(serial, region: 0, ports: 0x3f8...0x3ff, offset: 0)
+    if let firmwareLog {
+      let console = DebugConsole(name: "firmware-log", sink: firmwareLog)
+      machine.add(console)
+      try machine.bus.map(console, region: 0, ports: 0x402...0x402, offset: 0)
+    }
     // The test device has the port.
     guard !configuration.hasTestDevice else { return }
     let debug = DebugConsole(sink: debugConsole)
@@ -214,12 +293,30 @@ struct MachineBuilder {
   }
 
   private func addFirmwareConfiguration() throws {
-    let items = FirmwareConfigurationItems(
+    var items = FirmwareConfigurationItems(
       memory: machine.memory.size, processorCount: configuration.processorCount)
+    if configuration.guest.isFirmware {
+      for (name, bytes) in firmwareFiles { items.add(name, bytes) }
+    }
     let device = FirmwareConfiguration(items)
     machine.add(device)
     try machine.bus.map(device, region: 0, ports: 0x510...0x511, offset: 0)
     try machine.bus.map(device, region: 1, ports: 0x514...0x51b, offset: 0)
+  }
+
+  /// What firmware asks for by name.
+  private var firmwareFiles: [(name: String, bytes: [UInt8])] {
+    let ranges = machine.memory.ranges
+    var files = [FirmwareFiles.memoryMap(ranges), FirmwareFiles.systemStates(description.fixedHardware)]
+    files += ACPILoaderFiles.files(description)
+    files += SMBIOSTables(memory: ranges, processorCount: configuration.processorCount).files
+    let order = bootPaths.ordered(configuration.bootOrder)
+    if !order.isEmpty { files.append(FirmwareFiles.bootOrder(order)) }
+    if let rom = configuration.displayROM {
+      files.append(FirmwareFiles.displayROM(rom, vendor: VGA.vendor, device: VGA.device))
+    }
+    if configuration.hasSerialConsole { files.append(FirmwareFiles.serialConsole(port: 0x3f8)) }
+    return files
   }
 
   private func addTestDevices() throws {
@@ -244,8 +341,7 @@ struct MachineBuilder {
   private func reload() throws {
     let state = machine.cpus[0].state
     switch configuration.guest {
-    case .firmware(let image):
-      image.shadow(in: machine.memory)
+    case .firmware: break
     case .flat(let file, let address):
       openSerialLine()
       noteLoaded(try BootLoader.loadFlat(file, at: address, memory: machine.memory, state: &state.pointee))
@@ -263,11 +359,26 @@ struct MachineBuilder {
   /// What firmware would do when the machine wakes from a suspension to RAM.
   private func wakeUp() throws {
     power.wake()
-    // Firmware that is the guest's own begins as always, and finds out.
-    if case .firmware = configuration.guest { return }
+    // Firmware that is the guest's own begins as always, and finds out: by the cause of the shutdown in the clock's memory,
+    // and by its variables in the memory that it had put itself into.
+    if case .firmware = configuration.guest {
+      hostBridge.wake()
+      rtc.setMemory(0x0f, 0xfe)
+      return
+    }
     setUpProcessor()
     guard BootLoader.wake(memory: machine.memory, state: &machine.cpus[0].state.pointee) else { return try reload() }
     openSerialLine()
+  }
+
+  /// What the firmware's tables, or ours, say of the machine.
+  private static func description(of configuration: MachineConfiguration) -> ACPIConfiguration {
+    var description = ACPIConfiguration(processorCount: configuration.processorCount)
+    description.hasDisplay = configuration.hasDisplay
+    // Firmware puts devices right behind the RAM.
+    description.memoryWindow = UInt32(min(configuration.memory.bytes, GuestMemory.lowLimit))...0xfebf_ffff
+    description.hasHighPrecisionTimer = configuration.guest.isFirmware
+    return description
   }
 
   private func setUpProcessor() {

@@ -12,6 +12,16 @@ struct MachineConfiguration {
   var guest: GuestSource
   /// In the order in which a guest is to find them.
   var disks: [DiskConfiguration] = []
+  /// There is a VGA display.
+  var hasDisplay = false
+  /// The display's option ROM.
+  var displayROM: [UInt8]?
+  /// Where UEFI firmware keeps its variables; nil: there is no such memory.
+  var variables: FlashContents?
+  /// SeaBIOS is to use the first serial port as its console.
+  var hasSerialConsole = false
+  /// In which order firmware tries devices, by kind.
+  var bootOrder = BootDevice.standardOrder
   /// There is what kvm-unit-tests expects of a machine.
   var hasTestDevice = false
   /// First of four ports of a debug-exit device; nil: there is none.

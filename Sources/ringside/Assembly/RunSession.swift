@@ -14,11 +14,15 @@ import Synchronization
 final class RunSession: Sendable {
   private static let endingSignals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
   private static let jobSignals = [SIGTSTP, SIGCONT]
+  /// Presses the machine's power button.
+  private static let buttonSignals = [SIGUSR1]
+  private static let allSignals = endingSignals + jobSignals + buttonSignals
   /// How long a reader of the output may sleep once the user wants to leave, in nanoseconds.
   private static let patience: UInt64 = 1_000_000_000
 
   private let machine = Mutex<VirtualMachine?>(nil)
   private let endpoint = Mutex<(any SerialEndpoint & Sendable)?>(nil)
+  private let powerButton = Mutex<PowerButton?>(nil)
   /// The signal that ended the run.
   private let signal = Mutex<Int32?>(nil)
   private let arguments: RecordedArguments
@@ -32,24 +36,30 @@ final class RunSession: Sendable {
   }
 
   /// Signals become events: to be called before there are other threads.
-  static func prepare() { SignalWatch.block(endingSignals + jobSignals) }
+  static func prepare() { SignalWatch.block(allSignals) }
 
   /// Builds the machine, runs it and returns the exit status.
   func run(
-    _ configuration: MachineConfiguration, serial: SerialTarget, control: String?, printsStatistics: Bool, log: Logger
+    _ configuration: MachineConfiguration, serial: SerialTarget, display: DisplaySession, firmwareLog: String?,
+    control: String?, printsStatistics: Bool, log: Logger
   ) throws -> Int32 {
     let loop = try EventLoop(name: "events")
-    let signals = try SignalWatch(Self.endingSignals + Self.jobSignals, on: loop) { [self] in received($0) }
+    let signals = try SignalWatch(Self.allSignals, on: loop) { [self] in received($0) }
     defer { withExtendedLifetime(signals) {} }
     let debugOutput = try BatchingWriter(
       descriptor: StandardDescriptors.error, name: "standard error", onRoom: {}, onFailure: { _ in })
 
-    let builder = try MachineBuilder(configuration, loop: loop, log: log) { _ = debugOutput.offer($0) }
+    let firmwareOutput = try firmwareLog.map { try LogFile(path: $0) }
+
+    let builder = try MachineBuilder(
+      configuration, loop: loop, log: log, debugConsole: { _ = debugOutput.offer($0) },
+      firmwareLog: firmwareOutput.map { output in { output.write($0) } })
     let machine = builder.machine
     // A signal that comes while the endpoint's file is opened, which may wait (a FIFO), finds no machine to end.
     let endpoint = try makeEndpoint(serial, loop: loop)
     self.endpoint.withLock { $0 = endpoint }
     self.machine.withLock { $0 = machine }
+    powerButton.withLock { $0 = builder.powerButton }
     builder.serial.backend = endpoint
     machine.onIdle = {
       endpoint?.flush()
@@ -67,13 +77,15 @@ final class RunSession: Sendable {
         try ControlServer(path: path, loop: loop) { [self] in try perform($0, on: machine) }
       }
       defer { withExtendedLifetime(server) {} }
+      try display.start(builder)
       outcome = closeDisks(machine, lastComparison(machine, machine.wait()))
     } catch {
       try? endpoint?.finish(patience: Self.patience)
       throw error
     }
-    let result = finishOutput(outcome, endpoint)
+    let result = display.finish(finishOutput(outcome, endpoint))
     _ = try? debugOutput.finish(patience: Self.patience)
+    firmwareOutput?.finish(patience: Self.patience)
     loop.stop()
     report(result)
     if printsStatistics { Ringside.say(statistics(machine)) }
@@ -151,7 +163,9 @@ final class RunSession: Sendable {
   }
 
   private func makeEndpoint(_ target: SerialTarget, loop: EventLoop) throws -> (any SerialEndpoint & Sendable)? {
-    let handlers = SerialHandlers(end: { [self] in end(.stopped) }, fail: { [self] in end(.failed($0.description)) })
+    let handlers = SerialHandlers(
+      end: { [self] in end(.stopped) }, pressPowerButton: { [self] in pressPowerButton() },
+      fail: { [self] in end(.failed($0.description)) })
     return switch target {
     case .stdio: try ConsoleEndpoint(loop: loop, handlers: handlers)
     case .none: nil
@@ -159,6 +173,8 @@ final class RunSession: Sendable {
     case .unix(let path): try SocketEndpoint(path: path, loop: loop)
     }
   }
+
+  private func pressPowerButton() { powerButton.withLock { $0 }?.press() }
 
   private func end(_ outcome: MachineOutcome) {
     machine.withLock { $0 }?.end(outcome)
@@ -172,6 +188,7 @@ final class RunSession: Sendable {
       console?.suspend()
       kill(getpid(), SIGSTOP)
     case SIGCONT: console?.resume()
+    case SIGUSR1: pressPowerButton()
     default:
       let isFirst = signal.withLock { signal in
         defer { signal = number }

@@ -13,7 +13,7 @@ struct RunCommand: ParsableCommand {
     discussion: """
       Without arguments it boots the default guest, a small Linux with a shell, in this terminal. The terminal then \
       belongs to the guest: all keys go to it, Ctrl-c included. `Ctrl-a x` ends the machine, `Ctrl-a h` helps, and \
-      `Ctrl-a Ctrl-a` sends Ctrl-a.
+      `Ctrl-a Ctrl-a` sends Ctrl-a. `Ctrl-a p`, or the signal USR1, presses the machine's power button.
 
       The exit status is 0 when the guest has switched itself off, 3 when it has crashed (with --no-reboot), 1 when \
       something failed on this side, and 64 when the command line makes no sense.
@@ -68,8 +68,20 @@ struct RunCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Start the machine with this ROM image, such as a BIOS, instead of a kernel.", valueName: "file"))
-  var firmware: String?
+      "Start the machine with 'bios' (SeaBIOS), 'uefi' (OVMF) or a ROM image of yours. Default with a disk and no kernel: bios.",
+      valueName: "firmware"))
+  var firmware: FirmwareSelection?
+
+  @Option(
+    help: ArgumentHelp(
+      "Keep UEFI's variables in this file, which is made if need be. Default: they are gone in the end.",
+      valueName: "file"))
+  var uefiVars: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Write what firmware says of its work, which is much, to this file.", valueName: "file"))
+  var firmwareLog: String?
 
   @Option(
     help: ArgumentHelp(
@@ -80,6 +92,30 @@ struct RunCommand: ParsableCommand {
       """, valueName: "file,…"),
     transform: { try DiskArgument(parsing: $0) })
   var disk: [DiskArgument] = []
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Keep what the guest's display shows in this file: text as UTF-8, or, if the name ends in .ppm, a picture as well. \
+      Written anew whenever it has changed, a few times a second at most. Gives a guest without firmware a display, too.
+      """, valueName: "file"))
+  var screen: String?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Type this on the guest's keyboard. In angle brackets: keys such as <enter>, <esc>, <tab>, <up>, <f12> or <ctrl-c>, \
+      <wait TEXT> until the screen shows a text, <pause SECONDS>, and << for an angle bracket.
+      """, valueName: "text"),
+    transform: { try KeySequence(parsing: $0) })
+  var keys: KeySequence?
+
+  @Option(
+    help: ArgumentHelp(
+      "Kinds of devices that firmware tries to boot from, in order: \(BootDevice.allCases.map(\.rawValue).joined(separator: ", ")).",
+      valueName: "kind,…"),
+    transform: { try BootOrder(parsing: $0) })
+  var boot: BootOrder?
 
   @Option(help: ArgumentHelp("Command line for the kernel.", valueName: "text"))
   var append = "console=ttyS0"
@@ -192,6 +228,15 @@ struct RunCommand: ParsableCommand {
     if firmware != nil, kernel != nil || hasModules || flat != nil {
       throw ValidationError("--firmware: a ROM image starts by itself; give no --kernel, --flat, --initrd or --module")
     }
+    if let keys, keys.waits, !hasDisplay {
+      throw ValidationError("--keys: <wait …> needs a display; give --screen FILE")
+    }
+    if uefiVars != nil, chosenFirmware != .uefi {
+      throw ValidationError("--uefi-vars: only UEFI firmware has variables; give --firmware uefi")
+    }
+    if boot != nil, chosenFirmware == nil {
+      throw ValidationError("--boot: firmware looks for a system to boot, and there is none; give --firmware bios")
+    }
     if flat != nil, kernel == nil { throw ValidationError("--flat: name the file to load with --kernel") }
     if flat != nil, hasModules { throw ValidationError("--flat: a file without a header takes no modules") }
   }
@@ -239,7 +284,8 @@ struct RunCommand: ParsableCommand {
       let status: Int32
       do {
         status = try RunSession(arguments: recorded, snapshot: snapshot).run(
-          configuration, serial: serial, control: control, printsStatistics: stats, log: Logger(label: "ringside"))
+          configuration, serial: serial, display: DisplaySession(file: screen, keys: keys), firmwareLog: firmwareLog,
+          control: control, printsStatistics: stats, log: Logger(label: "ringside"))
       } catch let conflict as BusConflict {
         // The one address that the user chooses.
         throw ValidationError("--debug-exit: \(conflict.description); 0xf4 is free")
@@ -262,7 +308,17 @@ struct RunCommand: ParsableCommand {
     MachineConfiguration(
       engine: engineChoice, translation: try translationOptions(), memory: memory, processor: cpu, processorCount: cpus,
       guest: try guestSource(), disks: try disks(),
+      hasDisplay: hasDisplay, displayROM: chosenFirmware == nil ? nil : try FirmwareLibrary.displayROM(),
+      variables: try variables(), hasSerialConsole: serial != .none,
+      bootOrder: boot?.devices ?? BootDevice.standardOrder,
       hasTestDevice: testDevice, debugExitPort: debugExit?.value ?? (testDevice ? 0xf4 : nil), endsOnReset: noReboot)
+  }
+
+  /// OVMF's variables: those of the user's file, which is made where there is none, or a copy that is gone in the end.
+  private func variables() throws -> FlashContents? {
+    guard chosenFirmware == .uefi else { return nil }
+    let initial = try FirmwareLibrary.uefi().variables
+    return try uefiVars.map { try FlashContents(path: $0, initial: initial) } ?? FlashContents(initial)
   }
 
   private func disks() throws -> [DiskConfiguration] {
@@ -272,8 +328,20 @@ struct RunCommand: ParsableCommand {
     }
   }
 
+  private var hasDisplay: Bool { chosenFirmware != nil || screen != nil }
+
+  /// Firmware to start with; nil: a kernel is loaded.
+  private var chosenFirmware: FirmwareSelection? {
+    firmware ?? (kernel == nil && !disk.isEmpty ? .bios : nil)
+  }
+
   private func guestSource() throws -> GuestSource {
-    if let firmware { return .firmware(try FirmwareImage(BootFile(path: firmware))) }
+    switch chosenFirmware {
+    case .bios: return .firmware(try FirmwareLibrary.bios())
+    case .uefi: return .firmware(try FirmwareLibrary.uefi().code)
+    case .file(let path): return .firmware(try FirmwareImage(BootFile(path: path)))
+    case nil: break
+    }
     if let flat, let kernel { return .flat(try BootFile(path: kernel), flat) }
     let guest = kernel == nil ? try GuestFiles.find() : nil
     let ramDisks = initrd.isEmpty ? [guest?.initialRAMDisk].compactMap(\.self) : initrd

@@ -42,6 +42,7 @@ final class ConsoleEndpoint: SerialEndpoint, @unchecked Sendable {
       switch action {
       case .send(let bytes): line.receive(bytes)
       case .end: handlers.end()
+      case .pressPowerButton: handlers.pressPowerButton()
       case .help: Ringside.say(ConsoleKeys.help)
       }
     }

@@ -5,6 +5,8 @@ struct ConsoleKeys {
     case send([UInt8])
     /// Ctrl-a x.
     case end
+    /// Ctrl-a p.
+    case pressPowerButton
     /// Ctrl-a h.
     case help
   }
@@ -12,6 +14,7 @@ struct ConsoleKeys {
   static let help = """
 
     Ctrl-a x       end the machine
+    Ctrl-a p       press its power button
     Ctrl-a h       this help
     Ctrl-a Ctrl-a  send Ctrl-a to the guest
 
@@ -39,6 +42,9 @@ struct ConsoleKeys {
       case UInt8(ascii: "x"), UInt8(ascii: "X"):
         flush()
         actions.append(.end)
+      case UInt8(ascii: "p"), UInt8(ascii: "P"):
+        flush()
+        actions.append(.pressPowerButton)
       case UInt8(ascii: "h"), UInt8(ascii: "H"), UInt8(ascii: "?"):
         flush()
         actions.append(.help)

@@ -18,6 +18,8 @@ protocol SerialEndpoint: CharacterBackend {
 struct SerialHandlers: Sendable {
   /// The user has asked for the end (Ctrl-a x).
   var end: @Sendable () -> Void
+  /// The user has pressed the machine's power button (Ctrl-a p).
+  var pressPowerButton: @Sendable () -> Void
   /// Output has failed: the run cannot go on.
   var fail: @Sendable (HostFailure) -> Void
 }
