@@ -19,18 +19,22 @@ struct CBORDecoder {
       guard let number = convert(value, to: integer) as? T else { throw mismatch(type, path) }
       return number
     }
-    switch value {
-    case .bytes(let bytes):
-      if let bytes = bytes as? T { return bytes }
-    case .text(let text):
-      if let text = text as? T { return text }
-    case .bool(let flag):
-      if let flag = flag as? T { return flag }
-    case .double(let number):
-      if let number = number as? T ?? Float(number) as? T { return number }
-    default: break
+    // These would come back here to be decoded.
+    if type == String.self || type == Bool.self || type == Double.self || type == Float.self {
+      guard let scalar = scalar(value, as: type) else { throw mismatch(type, path) }
+      return scalar
     }
+    if case .bytes(let bytes) = value, let bytes = bytes as? T { return bytes }
     return try T(from: ValueDecoder(value: value, codingPath: path))
+  }
+
+  private static func scalar<T>(_ value: CBORValue, as type: T.Type) -> T? {
+    switch value {
+    case .text(let text): text as? T
+    case .bool(let flag): flag as? T
+    case .double(let number): number as? T ?? Float(number) as? T
+    default: nil
+    }
   }
 
   private static func convert<I: FixedWidthInteger>(_ value: CBORValue, to type: I.Type) -> I? {
