@@ -206,6 +206,13 @@ public final class GuestMemory: @unchecked Sendable {
       && offset(of: address) == writableOffset(of: address)
   }
 
+  /// Host address of `count` bytes of RAM; nil where not all of it is RAM. Before a write that a guest or its engines
+  /// are to see, and after it, see `noteWrite`.
+  public func hostRange(_ address: GuestPhysicalAddress, count: UInt64) -> UnsafeMutableRawPointer? {
+    guard contains(address, count: count), let offset = offset(of: address) else { return nil }
+    return base + Int(offset)
+  }
+
   /// Whether the whole of `count` bytes at `address` can be written, in one piece of the mapping.
   public func isWritable(_ address: GuestPhysicalAddress, count: UInt64) -> Bool {
     isOnePiece(address, count, writableOffset)
@@ -264,6 +271,27 @@ public final class GuestMemory: @unchecked Sendable {
     memset(target.baseAddress!, Int32(byte), Int(count))
     noteWrite(address, count: count)
     return true
+  }
+
+  /// Gives whole pages of RAM back to the host: they read as zeroes from now on, and cost nothing until they are written
+  /// again. What is not RAM, and parts of pages, stay as they are.
+  public func discard(_ address: GuestPhysicalAddress, count: UInt64) {
+    let (end, overflow) = address.rawValue.addingReportingOverflow(count)
+    guard !overflow else { return }
+    for range in ranges {
+      let first = max(address.rawValue &+ 0xfff & ~0xfff, range.lowerBound)
+      let last = min(end & ~0xfff, range.upperBound)
+      guard first < last, address.rawValue <= first, contains(GuestPhysicalAddress(first), count: last - first),
+        let offset = offset(of: GuestPhysicalAddress(first))
+      else {
+        continue
+      }
+      // A host that cannot do it keeps the memory, and the guest must not see that.
+      if hostPunchHole(descriptor, off_t(offset), off_t(last - first)) != 0 {
+        memset(base + Int(offset), 0, Int(last - first))
+      }
+      noteWrite(GuestPhysicalAddress(first), count: last - first)
+    }
   }
 
   /// Puts a ROM's contents in place, at its end and behind bytes that are all ones if it is shorter than the place for

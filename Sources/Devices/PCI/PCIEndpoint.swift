@@ -47,6 +47,9 @@ public final class PCIEndpoint {
   /// Called after configuration registers have changed: a byte was written by the guest, reset, restored.
   public var onChange: (() -> Void)?
 
+  /// Registers behind which there is something else than registers.
+  public var aperture: PCIAperture?
+
   /// `configuration` is the power-on state without base addresses and capabilities, which are added.
   public init(_ configuration: PCIConfigurationSpace) {
     powerOn = configuration
@@ -179,10 +182,18 @@ public final class PCIEndpoint {
   // MARK: The guest's view
 
   /// Reads a byte of configuration space.
-  public func read(_ offset: UInt8) -> UInt8 { configuration.read(offset) }
+  public func read(_ offset: UInt8) -> UInt8 {
+    if let aperture, aperture.registers.contains(Int(offset)) {
+      return aperture.read(Int(offset) - aperture.registers.lowerBound)
+    }
+    return configuration.read(offset)
+  }
 
   /// Writes a byte of configuration space.
   public func write(_ offset: UInt8, _ value: UInt8) {
+    if let aperture, aperture.registers.contains(Int(offset)) {
+      return aperture.write(Int(offset) - aperture.registers.lowerBound, value)
+    }
     configuration.write(offset, value)
     let register = Int(offset)
     if register & ~1 == Register.command || (Register.baseAddress..<Register.baseAddress + 24).contains(register) {

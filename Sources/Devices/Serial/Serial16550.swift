@@ -16,7 +16,7 @@ import Machine
 /// only place that drives the interrupt wire: each entry point ends with it.
 ///
 /// Region 0: eight ports (COM1: 0x3f8 to 0x3ff). Interrupt line: COM1 is ISA IRQ 4.
-public final class Serial16550: Device {
+public final class Serial16550: Device, CharacterPort {
   typealias Registers = SerialRegisters
 
   /// Bytes in each FIFO.
