@@ -163,7 +163,7 @@ import Testing
       (.invalidPageOffset, 0x02, 1, Self.data, Self.data + 8, [0, 0, 15]),
       (.invalidPageOffset, 0x02, 1, Self.data + 1, 0, [0, 0, 0]),
       (.dataTransferError, 0x02, 1, Self.data, 0xffff_ffff_ffff_fff8, [0, 0, 63]),
-      (.invalidField, 0x02, 1, Self.data, Self.data, [0, 0, 0xffff]), (.invalidNamespace, 0x02, 2, Self.data, 0, []),
+      (.invalidField, 0x02, 1, Self.data, Self.data, [0, 0, 1099]), (.invalidNamespace, 0x02, 2, Self.data, 0, []),
       (.invalidOpcode, 0x7f, 1, 0, 0, []), (.outOfRange, 0x08, 1, 0, 0, [2047, 0, 1]),
     ]
     for (status, opcode, namespace, page1, page2, words) in cases {

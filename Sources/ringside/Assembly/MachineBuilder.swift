@@ -253,12 +253,24 @@ struct MachineBuilder {
         for (place, disk) in disks.enumerated() {
           bootPaths.add(disk.element.media, "\(BootPaths.node(controller, at: address))/drive@\(place)/disk@0")
         }
-      case .virtio, .nvme:
-        // Each controller lands with its line here.
-        throw CommandFailure(description: "--disk: there is no controller for if=\(interface.rawValue) yet")
+      case .virtio:
+        for (index, disk) in disks {
+          let model = VirtioBlock(
+            machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)", queueCount: diskQueueCount)
+          addPCIFunction(VirtioPCI(model), at: try freePCIAddress())
+        }
+      case .nvme:
+        for (index, disk) in disks {
+          let controller = NVMeController(
+            machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)", queueCount: diskQueueCount)
+          addPCIFunction(controller, at: try freePCIAddress())
+        }
       }
     }
   }
+
+  /// A disk with several queues has one for each processor, as far as that is any use.
+  private var diskQueueCount: Int { min(configuration.processorCount, 16) }
 
   private func freePCIAddress() throws -> PCIAddress {
     guard let address = pciBus.freeAddress else {
