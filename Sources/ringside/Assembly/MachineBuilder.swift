@@ -390,6 +390,8 @@ struct MachineBuilder {
     // Firmware puts devices right behind the RAM.
     description.memoryWindow = UInt32(min(configuration.memory.bytes, GuestMemory.lowLimit))...0xfebf_ffff
     description.hasHighPrecisionTimer = configuration.guest.isFirmware
+    // OVMF takes it for granted that the power-management ports are where it would put them (OVMF, PIIX4_PMBA_VALUE).
+    if configuration.variables != nil { description.fixedHardware.base = 0xb000 }
     return description
   }
 
