@@ -22,7 +22,11 @@ final class BootPaths {
     let identity = function.pci.configuration
     let vendor = String(identity.get(PCIConfigurationSpace.Register.vendor, as: UInt16.self), radix: 16)
     let device = String(identity.get(PCIConfigurationSpace.Register.device, as: UInt16.self), radix: 16)
-    let place = String(address.device, radix: 16)
-    return "pci\(vendor),\(device)@\(place)" + (address.function == 0 ? "" : ",\(address.function)")
+    return "pci\(vendor),\(device)@\(place(address))"
+  }
+
+  /// Where a function is, as it stands behind its name.
+  static func place(_ address: PCIAddress) -> String {
+    String(address.device, radix: 16) + (address.function == 0 ? "" : ",\(address.function)")
   }
 }

@@ -257,13 +257,18 @@ struct MachineBuilder {
         for (index, disk) in disks {
           let model = VirtioBlock(
             machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)", queueCount: diskQueueCount)
-          addPCIFunction(VirtioPCI(model), at: try freePCIAddress())
+          let address = try freePCIAddress()
+          addPCIFunction(VirtioPCI(model), at: address)
+          bootPaths.add(disk.media, "scsi@\(BootPaths.place(address))/disk@0,0")
         }
       case .nvme:
         for (index, disk) in disks {
           let controller = NVMeController(
             machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)", queueCount: diskQueueCount)
-          addPCIFunction(controller, at: try freePCIAddress())
+          let address = try freePCIAddress()
+          addPCIFunction(controller, at: address)
+          // OVMF knows NVMe disks by the identity of QEMU's controller.
+          bootPaths.add(disk.media, "pci8086,5845@\(BootPaths.place(address))/namespace@1,0")
         }
       }
     }
