@@ -8,10 +8,14 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-void hostFutexWait(const uint32_t *word, uint32_t expected) {
-  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
+bool hostFutexWait(const uint32_t *word, uint32_t expected, uint64_t deadline) {
+  struct timespec time = {.tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000)};
+  long result = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, deadline == UINT64_MAX ? NULL : &time, NULL,
+                        FUTEX_BITSET_MATCH_ANY);
+  return result == 0 || errno != ETIMEDOUT;
 }
 
 void hostFutexWake(const uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0); }
@@ -36,6 +40,9 @@ int hostEntropy(void *buffer, size_t count) {
 }
 
 void hostNameThread(const char *name) { prctl(PR_SET_NAME, name); }
+
+// Zero would be the default again.
+void hostWakeThreadOnTime(void) { prctl(PR_SET_TIMERSLACK, 1); }
 
 int hostTerminalGuardStart(int terminal, const struct termios *saved, HostTerminalGuard *guard) {
   int ends[2];

@@ -83,10 +83,15 @@ public final class VirtualCPU: @unchecked Sendable {
 
   /// The processor's life; returns when the machine has ended.
   func run() {
+    hostWakeThreadOnTime()
     guard attend(to: [.stop, .interrupt]) else { return }
     while true {
       guard state.pointee.activity == .running else {
-        if attentionLoad(attention) == 0 { sleep() }
+        if attentionLoad(attention) == 0 {
+          let start = hostTimeStamp()
+          sleep()
+          statistics.addTime(.halt, ticks: hostTimeStamp() &- start)
+        }
         guard attend(to: takeAttention()) else { return }
         continue
       }
@@ -127,18 +132,19 @@ public final class VirtualCPU: @unchecked Sendable {
     return true
   }
 
-  /// Waits, as a halted processor or one that waits for a SIPI, until somebody wants something.
+  /// Waits, as a halted processor or one that waits for a SIPI, until somebody wants something or one of its timers has
+  /// run out.
   func sleep() {
-    let start = hostTimeStamp()
     machine.onIdle?()
-    sleepUntilAttention()
-    statistics.addTime(.halt, ticks: hostTimeStamp() &- start)
+    let deadline = machine.lock.withLock { machine.clock.entrust(to: index) }
+    sleepUntilAttention(or: deadline)
+    if deadline != .max { machine.lock.withLock { machine.clock.takeBack(from: index) } }
   }
 
-  /// Waits until the attention word is raised.
-  func sleepUntilAttention() {
+  /// Waits until the attention word is raised, at most until `deadline` (`MonotonicTime`).
+  func sleepUntilAttention(or deadline: UInt64 = .max) {
     isSleeping.store(true, ordering: .sequentiallyConsistent)
-    while attentionLoad(attention) == 0 { hostFutexWait(attention, 0) }
+    while attentionLoad(attention) == 0, hostFutexWait(attention, 0, deadline) {}
     isSleeping.store(false, ordering: .relaxed)
   }
 

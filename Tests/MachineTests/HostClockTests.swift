@@ -104,6 +104,62 @@ import Testing
     #expect(fired.wait { $0 == 1 })
   }
 
+  /// While a processor sleeps and waits for its timers itself, the host timer runs for the others only.
+  @Test func entrustedTimersWaitForTheirProcessor() {
+    defer { loop.stop() }
+    let fired = Shared<[String]>([])
+    lock.lock()
+    clock.start()
+    let own = clock.makeTimer("own", processor: 1) { fired.change { $0.append("own") } }
+    let other = clock.makeTimer("other", processor: 0) { fired.change { $0.append("other") } }
+    let now = clock.now
+    own.arm(at: now + 5_000_000)
+    other.arm(at: now + 10_000_000)
+    let deadline = clock.entrust(to: 1)
+    #expect(deadline >= MonotonicTime.now - 5_000_000 && deadline <= MonotonicTime.now + 5_000_000)
+    lock.unlock()
+    #expect(fired.wait { $0.contains("other") })
+    // Whoever comes by lets all run out that are due.
+    #expect(Set(fired.current) == ["own", "other"])
+    lock.withLock {
+      own.arm(at: clock.now + 3_000_000)
+      _ = clock.entrust(to: 1)
+    }
+    usleep(20_000)
+    #expect(fired.current.count == 2)
+    lock.withLock { clock.takeBack(from: 1) }
+    #expect(fired.current.last == "own" && fired.current.count == 3)
+  }
+
+  @Test func entrustedTimersComeBackAndMove() {
+    defer { loop.stop() }
+    let fired = Shared(0)
+    lock.lock()
+    clock.start()
+    let timer = clock.makeTimer("timer", processor: 0) { fired.change { $0 += 1 } }
+    // Nothing to wait for, or too long.
+    #expect(clock.entrust(to: 0) == .max)
+    timer.arm(at: clock.now + 3_600_000_000_000)
+    #expect(clock.entrust(to: 0) == .max)
+    timer.arm(at: clock.now + 10_000_000)
+    #expect(clock.entrust(to: 0) != .max)
+    clock.takeBack(from: 0)
+    lock.unlock()
+    #expect(fired.wait { $0 == 1 })
+    // The processor does not know of a time before the one that it waits for.
+    lock.withLock {
+      timer.arm(at: clock.now + 19_000_000)
+      #expect(clock.entrust(to: 0) != .max)
+      timer.arm(at: clock.now + 1_000_000)
+    }
+    #expect(fired.wait { $0 == 2 })
+    lock.withLock {
+      clock.pause()
+      timer.arm(at: clock.now)
+      #expect(clock.entrust(to: 0) == .max)
+    }
+  }
+
   @Test func deadlineBeyondAllTimeIsHarmless() {
     defer { loop.stop() }
     lock.lock()

@@ -1,6 +1,7 @@
 // Linux interfaces that Swift's C library module does not have, and calls that are variadic or have no library wrapper.
 
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -8,8 +9,9 @@
 #include <sys/timerfd.h>
 #include <termios.h>
 
-/// futex(2), FUTEX_WAIT_PRIVATE: sleeps while `*word == expected`, until woken. May return early.
-void hostFutexWait(const uint32_t *_Nonnull word, uint32_t expected);
+/// futex(2), FUTEX_WAIT_BITSET_PRIVATE: sleeps while `*word == expected`, until woken, or until `deadline` (nanoseconds of
+/// CLOCK_MONOTONIC; UINT64_MAX: for ever). May return early. False when the deadline has passed.
+bool hostFutexWait(const uint32_t *_Nonnull word, uint32_t expected, uint64_t deadline);
 /// futex(2), FUTEX_WAKE_PRIVATE: wakes all who sleep on `word`.
 void hostFutexWake(const uint32_t *_Nonnull word);
 
@@ -24,6 +26,10 @@ int hostEntropy(void *_Nonnull buffer, size_t count);
 
 /// Names the calling thread, at most 15 bytes.
 void hostNameThread(const char *_Nonnull name);
+
+/// The calling thread's waits end when they should, and not up to 50 microseconds later so that the host can save a
+/// wake-up; prctl(2), PR_SET_TIMERSLACK.
+void hostWakeThreadOnTime(void);
 
 /// A process that outlives this one for a moment and gives a terminal its settings back.
 typedef struct HostTerminalGuard {

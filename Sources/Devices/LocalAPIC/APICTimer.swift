@@ -43,10 +43,10 @@ final class APICTimer {
   @exclusivity(unchecked) private var hostTimer: (any ClockTimer)!
 
   /// - Parameter expire: called at each expiry that a host timer or an access notices, masked or not.
-  init(name: String, clock: any Clock, expire: @escaping () -> Void) {
+  init(name: String, processor: Int, clock: any Clock, expire: @escaping () -> Void) {
     self.clock = clock
     self.expire = expire
-    hostTimer = clock.makeTimer(name) { [unowned self] in
+    hostTimer = clock.makeTimer(name, processor: processor) { [unowned self] in
       if !settle() { arm() }
     }
   }

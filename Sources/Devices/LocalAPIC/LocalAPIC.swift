@@ -55,7 +55,7 @@ final class LocalAPIC {
     self.cpu = cpu
     self.fabric = fabric
     registers = Self.powerOn(cpu: cpu)
-    timer = APICTimer(name: "apic\(cpu)", clock: clock) { [unowned self] in deliver(.timer) }
+    timer = APICTimer(name: "apic\(cpu)", processor: cpu, clock: clock) { [unowned self] in deliver(.timer) }
   }
 
   private static func powerOn(cpu: Int) -> Registers {
