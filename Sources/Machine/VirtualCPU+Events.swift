@@ -12,6 +12,7 @@ extension VirtualCPU {
     if signals.initialize {
       signals.initialize = false
       signals.nonMaskableInterrupts = 0
+      machine.paravirtualClock?.initialize(cpu: index)
       state.pointee.initialize(isBootstrap: index == 0)
       engine.stateChanged(&state.pointee)
     }

@@ -20,6 +20,11 @@ extension VirtualCPU {
       answer(machine.clock.timeStamp &+ (state.pointee.tscOffset &- machine.clock.timeStampOffset))
       machine.lock.unlock()
     case .randomRead(let size): readRandom(size: size)
+    case .timeStampMoved:
+      machine.lock.withLock {
+        if let controller = machine.interruptController { bringTimeStampOffset(to: controller) }
+        if let clock = machine.paravirtualClock { bringTimeStampOffset(to: clock) }
+      }
     case .taskPriorityChanged, .interruptWindow: machine.lock.withLock { takeEvents() }
     case .halt: if state.pointee.activity == .halted { haltUntilEvent() }
     // For the processor that this one waits for; a host thread that waits for nobody would only lose its turn.
@@ -93,6 +98,11 @@ extension VirtualCPU {
     controller.setTaskPriority(state.pointee.cr8, cpu: index)
   }
 
+  /// Before a register is written, too: not all changes are the guest's.
+  private func bringTimeStampOffset(to registers: any ProcessorRegisters) {
+    registers.setTimeStampOffset(state.pointee.tscOffset &- machine.clock.timeStampOffset, cpu: index)
+  }
+
   private func readMSR(_ register: UInt32) {
     machine.lock.lock()
     var value: UInt64?
@@ -100,6 +110,7 @@ extension VirtualCPU {
       bringTaskPriority(to: controller)
       value = controller.readMSR(register, cpu: index)
     }
+    if value == nil { value = machine.paravirtualClock?.readMSR(register, cpu: index) }
     machine.lock.unlock()
     guard let value else { return refuse { "read of MSR \(hexadecimal(UInt64(register)))" } }
     answer(value)
@@ -110,9 +121,13 @@ extension VirtualCPU {
     var isTaken = false
     if let controller = machine.interruptController {
       bringTaskPriority(to: controller)
-      controller.setTimeStampOffset(state.pointee.tscOffset &- machine.clock.timeStampOffset, cpu: index)
+      bringTimeStampOffset(to: controller)
       isTaken = controller.writeMSR(register, value: value, cpu: index)
       state.pointee.cr8 = controller.taskPriority(cpu: index)
+    }
+    if !isTaken, let clock = machine.paravirtualClock {
+      bringTimeStampOffset(to: clock)
+      isTaken = clock.writeMSR(register, value: value, cpu: index)
     }
     machine.lock.unlock()
     guard isTaken else {

@@ -74,6 +74,7 @@ extension VirtualMachine {
     let before = clock.timeStampOffset
     clock.start()
     for cpu in cpus { cpu.state.pointee.tscOffset &+= clock.timeStampOffset &- before }
+    paravirtualClock?.resume()
   }
 
   /// Resets the machine as its reset button would. Any thread.

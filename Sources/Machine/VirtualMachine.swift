@@ -48,6 +48,8 @@ public final class VirtualMachine: @unchecked Sendable {
   public var interruptController: (any InterruptController & Device)?
   /// Where the processors' FERR# pins lead. Only ever set to true, once for each error.
   public var numericErrorLine = InterruptLine.unconnected
+  /// Nil: guests have the clocks that a PC has.
+  public var paravirtualClock: (any ParavirtualClock)?
   /// Nil: no hypercalls are known.
   public var hypercalls: (any HypercallInterface)?
   /// Loads what the guest starts with and sets the bootstrap processor's state; at start and after each reset, with all

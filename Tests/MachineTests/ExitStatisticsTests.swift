@@ -11,9 +11,9 @@ import X86
     .portRead(port: 0x60, size: 1), .portWrite(port: 0x61, size: 1, value: 0),
     .memoryRead(address: GuestPhysicalAddress(0xfee0_0123), size: 4),
     .memoryWrite(address: GuestPhysicalAddress(0xfee0_0ff0), size: 4, value: 0), .msrRead(index: 0xc000_0080),
-    .msrWrite(index: 0x6e0, value: 1), .timeStampRead, .randomRead(size: 8), .taskPriorityChanged, .halt, .yield,
-    .shutdown, .hypercall, .numericError, .interruptWindow, .debug(address: GuestLinearAddress(0)), .budgetSpent,
-    .attention(1),
+    .msrWrite(index: 0x6e0, value: 1), .timeStampRead, .timeStampMoved, .randomRead(size: 8), .taskPriorityChanged,
+    .halt, .yield, .shutdown, .hypercall, .numericError, .interruptWindow, .debug(address: GuestLinearAddress(0)),
+    .budgetSpent, .attention(1),
   ]
 
   @Test func everyCauseIsCountedAsItself() {

@@ -10,6 +10,7 @@ final class TestMachine: @unchecked Sendable {
   let loop: EventLoop
   let device = RecordingDevice("device")
   let controller = FakeInterruptController()
+  let clock = FakeParavirtualClock()
   private(set) var engines: [ScriptedEngine] = []
 
   var engine: ScriptedEngine { engines[0] }
@@ -26,6 +27,7 @@ final class TestMachine: @unchecked Sendable {
     try machine.bus.map(device, region: 1, memory: 0xfec0_0000..<0xfec0_1000)
     controller.target = machine.interruptRouter
     machine.interruptController = controller
+    machine.paravirtualClock = clock
     for script in scripts {
       try machine.addCPU { [self] _ in
         engines.append(ScriptedEngine(script))

@@ -129,6 +129,51 @@ import X86
     #expect(seen.current == [[0, 0], [1, 0], [0, 1], [0, 0]])
   }
 
+  /// A timer of its own wakes a processor that has nothing to do, without the event loop.
+  @Test func sleepingProcessorWaitsForItsTimer() throws {
+    let test = try TestMachine([enableInterrupts, halt, halt, powerOff])
+    test.obeyRequests()
+    var fired = 0
+    var timer: (any ClockTimer)?
+    timer = test.machine.clock.makeTimer("timer", processor: 0) {
+      fired += 1
+      test.controller.raise(0x30 + UInt8(fired))
+      timer?.arm(at: test.machine.clock.now + 10_000_000)
+    }
+    test.machine.lock.withLock { timer?.arm(at: 10_000_000) }
+    test.loop.stop()
+    #expect(try test.run() == .poweredOff)
+    #expect(test.engine.delivered == [0x31, 0x32])
+  }
+
+  /// Registers that the interrupt controller does not know may be the clock's.
+  @Test func clockHasRegisters() throws {
+    let answers = Shared<[UInt64]>([])
+    let note: (CPUState) -> Void = { state in
+      answers.change { $0.append(state.completion.isRefused != 0 ? .max : state.completion.data) }
+    }
+    let test = try TestMachine([
+      { _ in .msrWrite(index: 0x12, value: 5) },
+      { state in
+        note(state)
+        return .msrRead(index: 0x12)
+      },
+      { state in
+        note(state)
+        return .msrRead(index: 0x13)
+      },
+      { state in
+        note(state)
+        state.tscOffset &+= 77
+        return .timeStampMoved
+      }, powerOff,
+    ])
+    test.obeyRequests()
+    #expect(try test.run() == .poweredOff)
+    #expect(answers.current == [0, 5, .max])
+    #expect(test.clock.timeStampOffset == 77 && test.controller.timeStampOffset == 77)
+  }
+
   @Test func numericErrorGoesOut() throws {
     let levels = Shared<[Bool]>([])
     let test = try TestMachine([{ _ in .numericError }, powerOff])
@@ -223,6 +268,7 @@ import X86
     }
     #expect(try test.run() == .poweredOff)
     #expect(start.current == [0, 0x9a000, 0x9a00])
+    #expect(test.clock.initializations == 1)
   }
 
   @Test func interruptControllerIsSeenWhereItsPageIs() throws {

@@ -146,6 +146,7 @@ import X86
     #expect(resumed > stamp || stamp - resumed < 1 << 28)
     #expect(runs.wait { $0 > count })
     test.machine.resume()
+    #expect(test.machine.lock.withLock { test.clock.resumptions } == 1)
     test.machine.end()
     #expect(test.wait() == .stopped)
     test.machine.pause()

@@ -72,23 +72,18 @@ public struct InterruptLine: @unchecked Sendable {
   }
 }
 
-/// What stands between interrupt sources and one virtual processor. All calls under the machine lock.
-public protocol InterruptController: AnyObject {
+/// What stands between interrupt sources and one virtual processor. Its model-specific registers are the APIC base, x2APIC
+/// and the TSC deadline. All calls under the machine lock.
+public protocol InterruptController: ProcessorRegisters {
   /// The vector that the processor would get now, if its IF allows; nil where there is none. No side effect.
   func pendingVector(cpu: Int) -> UInt8?
   /// Interrupt acknowledge cycle: the vector, now in service. Nil only if nothing is pending any more.
   func acknowledge(cpu: Int) -> UInt8?
-  /// A model-specific register of the controller (APIC base, x2APIC, TSC deadline). Nil: not one of ours, or refused.
-  func readMSR(_ index: UInt32, cpu: Int) -> UInt64?
-  /// False: not one of ours, or refused.
-  func writeMSR(_ index: UInt32, value: UInt64, cpu: Int) -> Bool
   /// The processor that makes the next access to the controller's registers: all see them at the same address, and each
   /// sees its own. Set before each access to memory that is not RAM.
   var currentCPU: Int { get set }
   /// Guest-physical page at which a processor sees its registers, wherever it has moved them; nil: nowhere.
   func registerPage(cpu: Int) -> UInt64?
-  /// What a processor's time-stamp counter is ahead of the clock's, modulo 2^64: deadlines are in the processor's terms.
-  func setTimeStampOffset(_ offset: UInt64, cpu: Int)
   /// CR8 as the processor has it now, mirrored both ways.
   func setTaskPriority(_ cr8: UInt64, cpu: Int)
   func taskPriority(cpu: Int) -> UInt64

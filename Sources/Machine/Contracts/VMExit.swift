@@ -22,6 +22,8 @@ public enum VMExit: Equatable, Sendable {
   /// RDTSC, RDTSCP or a random number under `CPUIntercepts`: answer as for a read.
   case timeStampRead
   case randomRead(size: Int)
+  /// The guest has moved the time-stamp counter: `CPUState.tscOffset` is another.
+  case timeStampMoved
   /// CR8 was lowered: the local APIC may now have something to deliver.
   case taskPriorityChanged
   /// HLT with nothing to deliver; `CPUState.activity` says so too.
@@ -55,6 +57,7 @@ extension VMExit {
     case msrRead = "msr read"
     case msrWrite = "msr write"
     case timeStampRead = "time-stamp read"
+    case timeStampMoved = "time-stamp write"
     case randomRead = "random read"
     case taskPriorityChanged = "task priority"
     case halt, yield, shutdown, hypercall
@@ -74,6 +77,7 @@ extension VMExit {
     case .msrRead: .msrRead
     case .msrWrite: .msrWrite
     case .timeStampRead: .timeStampRead
+    case .timeStampMoved: .timeStampMoved
     case .randomRead: .randomRead
     case .taskPriorityChanged: .taskPriorityChanged
     case .halt: .halt

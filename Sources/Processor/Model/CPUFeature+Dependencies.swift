@@ -11,6 +11,7 @@ extension CPUFeature {
     // Model-specific registers, and what is controlled by them.
     .mce: [.msr], .mca: [.mce], .sep: [.msr], .mtrr: [.msr], .pat: [.msr], .apic: [.msr], .x2apic: [.apic],
     .timeStampAdjust: [.tsc, .msr], .timeStampDeadline: [.apic, .tsc], .alwaysRunningTimer: [.apic],
+    .kvmClock: [.hypervisor, .tsc, .msr],
     .invariantTSC: [.tsc], .rdtscp: [.tsc, .msr], .rdpid: [.msr], .speculationControl: [.msr],
     .architecturalCapabilities: [.msr], .automaticIBRS: [.msr], .syscall: [.msr],
     // Paging and long mode.

@@ -12,6 +12,7 @@ extension CPUFeature {
     ("cx16", .cmpxchg16b), ("pcid", .pcid), ("sse4_1", .sse41), ("sse4_2", .sse42), ("x2apic", .x2apic),
     ("movbe", .movbe), ("popcnt", .popcnt), ("tsc_deadline_timer", .timeStampDeadline), ("aes", .aes),
     ("xsave", .xsave), ("avx", .avx), ("f16c", .f16c), ("rdrand", .rdrand), ("hypervisor", .hypervisor),
+    ("kvmclock", .kvmClock),
     ("arat", .alwaysRunningTimer),
     ("fsgsbase", .fsgsbase), ("tsc_adjust", .timeStampAdjust), ("bmi1", .bmi1), ("avx2", .avx2), ("smep", .smep),
     ("bmi2", .bmi2), ("erms", .erms), ("invpcid", .invpcid), ("rdseed", .rdseed), ("adx", .adx), ("smap", .smap),

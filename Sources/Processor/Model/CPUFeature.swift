@@ -3,6 +3,7 @@ struct CPUFeature: Hashable, Sendable {
   /// The output registers of CPUID that hold feature bits.
   enum Register: UInt8, CaseIterable, Sendable {
     case leaf1ECX, leaf1EDX, leaf6EAX, leaf7EBX, leaf7ECX, leaf7EDX, leaf71EAX, leafDEAX
+    case kvmEAX
     case extended1ECX, extended1EDX, extended7EDX, extended8EBX, extended21EAX
   }
 
@@ -103,6 +104,9 @@ extension CPUFeature {
 
   /// Linear-address masking.
   static let lam = CPUFeature(.leaf71EAX, 26)
+
+  /// KVM's clock by its new registers; CPUID shows the old ones, and that all processors agree, with it.
+  static let kvmClock = CPUFeature(.kvmEAX, 3)
 
   static let xsaveopt = CPUFeature(.leafDEAX, 0)
   static let xsavec = CPUFeature(.leafDEAX, 1)

@@ -9,7 +9,8 @@ struct CPUIdentification: Equatable, Sendable {
   var edx: UInt32 = 0
 }
 
-/// CPUID (SDM vol. 2A; APM vol. 3, appendix E; hypervisor leaves from 0x4000_0000, of which 0x4000_0010 is VMware's).
+/// CPUID (SDM vol. 2A; APM vol. 3, appendix E; hypervisor leaves from 0x4000_0000: Linux,
+/// Documentation/virt/kvm/x86/cpuid.rst, and 0x4000_0010, which is VMware's).
 extension CPUModel {
   static var lastHypervisorLeaf: UInt32 { 0x4000_0010 }
 
@@ -201,11 +202,18 @@ extension CPUModel {
 
   // MARK: Hypervisor leaves
 
+  /// KVM_FEATURE_CLOCKSOURCE and KVM_FEATURE_CLOCKSOURCE_STABLE_BIT.
+  private static var kvmOldClock: UInt32 { 1 << 0 }
+  private static var kvmStableClock: UInt32 { 1 << 24 }
+
   private func hypervisorLeaf(_ leaf: UInt32) -> CPUIdentification {
     switch leaf {
     case 0x4000_0000:
-      let name = Self.words("RingsideVMM ")
+      // Guests look for KVM's clock where they find KVM's name.
+      let name = Self.words(features.contains(.kvmClock) ? "KVMKVMKVM" : "RingsideVMM ")
       return CPUIdentification(eax: Self.lastHypervisorLeaf, ebx: name[0], ecx: name[1], edx: name[2])
+    case 0x4000_0001 where features.contains(.kvmClock):
+      return CPUIdentification(eax: features[.kvmEAX] | Self.kvmOldClock | Self.kvmStableClock)
     case Self.lastHypervisorLeaf:
       return CPUIdentification(
         eax: UInt32(clamping: timeStampFrequency / 1000), ebx: UInt32(clamping: apicTimerFrequency / 1000))

@@ -56,7 +56,7 @@ extension CPUModel {
   private static let level1Features: CPUFeatureSet = [
     .fpu, .vme, .de, .pse, .tsc, .msr, .pae, .mce, .cmpxchg8b, .apic, .sep, .mtrr, .pge, .mca, .cmov, .pat, .pse36,
     .clflush, .mmx, .fxsr, .sse, .sse2,
-    .x2apic, .timeStampDeadline, .hypervisor, .alwaysRunningTimer,
+    .x2apic, .timeStampDeadline, .hypervisor, .kvmClock, .alwaysRunningTimer,
     .syscall, .nx, .longMode, .invariantTSC,
   ]
 

@@ -21,6 +21,7 @@ extension CPUModel {
     case MSR.architecturalCapabilities: return features.contains(.architecturalCapabilities)
     case MSR.extendedSupervisorState: return features.contains(.xsaves)
     case MSR.supervisorProtectionKeys: return features.contains(.pks)
+    case MSR.kvmClock, MSR.oldKVMClock: return features.contains(.kvmClock)
     case MSR.efer: return extendedFeatureMask != 0
     case MSR.star: return features.contains(.syscall)
     case MSR.lstar, MSR.cstar, MSR.fmask, MSR.fsBase, MSR.gsBase, MSR.kernelGSBase: return features.contains(.longMode)

@@ -41,6 +41,10 @@ enum ModelSpecificRegister {
   static let x2APIC: ClosedRange<UInt32> = 0x800...0x8ff
   static let extendedSupervisorState: UInt32 = 0xda0
 
+  /// KVM's: wall clock and system time, by their old numbers and by those out of the way of all processors.
+  static let oldKVMClock: ClosedRange<UInt32> = 0x11...0x12
+  static let kvmClock: ClosedRange<UInt32> = 0x4b56_4d00...0x4b56_4d01
+
   static let efer: UInt32 = 0xc000_0080
   static let star: UInt32 = 0xc000_0081
   static let lstar: UInt32 = 0xc000_0082

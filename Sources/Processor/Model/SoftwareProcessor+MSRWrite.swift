@@ -24,6 +24,7 @@ extension SoftwareProcessor {
     case MSR.timeStampAdjust:
       cpu.pointee.tscOffset &+= value &- cpu.pointee.tscAdjust
       cpu.pointee.tscAdjust = value
+      post(.timeStampMoved)
     case MSR.timeStampAuxiliary:
       cpu.pointee.tscAux = try checked(value, 0xffff_ffff)
     case MSR.sysenterCS: cpu.pointee.sysenterCS = value & 0xffff_ffff
@@ -77,6 +78,7 @@ extension SoftwareProcessor {
     let difference = value &- (try timeStamp())
     cpu.pointee.tscOffset &+= difference
     cpu.pointee.tscAdjust &+= difference
+    post(.timeStampMoved)
   }
 
   private func writeMachineCheck(_ index: UInt32, _ value: UInt64) throws(GuestFault) {

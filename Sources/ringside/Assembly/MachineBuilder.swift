@@ -146,6 +146,9 @@ struct MachineBuilder {
     machine.add(rtc)
     try machine.bus.map(rtc, region: 0, ports: 0x70...0x71, offset: 0)
     let size = machine.memory.size
+    let clock = KVMClock(cpuCount: configuration.processorCount)
+    machine.add(clock)
+    machine.paravirtualClock = clock
     rtc.setMemorySize(
       below4GiB: min(size, GuestMemory.lowLimit),
       above4GiB: size > GuestMemory.lowLimit ? size - GuestMemory.lowLimit : 0)

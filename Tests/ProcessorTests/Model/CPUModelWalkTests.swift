@@ -67,6 +67,7 @@ struct CPUModelWalkTests {
     case .extended1ECX: leaf(0x8000_0001).ecx
     case .extended1EDX: leaf(0x8000_0001).edx
     case .extended7EDX: leaf(0x8000_0007).edx
+    case .kvmEAX: model.features.contains(.kvmClock) ? leaf(0x4000_0001).eax : 0
     case .extended8EBX: leaf(0x8000_0008).ebx
     case .extended21EAX: leaf(0x8000_0021).eax
     }
@@ -84,7 +85,7 @@ struct CPUModelWalkTests {
     (.timeStampAdjust, [0x3b]), (.sep, [0x174, 0x175, 0x176]), (.pat, [0x277]),
     (.mtrr, [0xfe, 0x200, 0x20f, 0x250, 0x258, 0x26f, 0x2ff]), (.mca, [0x179, 0x17a, 0x400]),
     (.speculationControl, [0x48]), (.architecturalCapabilities, [0x10a]), (.xsaves, [0xda0]), (.pks, [0x6e1]),
-    (.syscall, [0xc000_0081]),
+    (.kvmClock, [0x11, 0x12, 0x4b56_4d00, 0x4b56_4d01]), (.syscall, [0xc000_0081]),
     (.longMode, [0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0100, 0xc000_0101, 0xc000_0102]),
   ]
 

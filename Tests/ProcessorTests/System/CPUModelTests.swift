@@ -31,10 +31,17 @@ struct CPUModelTests {
       }
       #expect(Self.text(brand) == "Ringside Virtual CPU")
       let hypervisor = Self.identify(model, 0x4000_0000)
-      #expect(Self.text([hypervisor.ebx, hypervisor.ecx, hypervisor.edx]) == "RingsideVMM ")
+      #expect(Self.text([hypervisor.ebx, hypervisor.ecx, hypervisor.edx]) == "KVMKVMKVM")
       #expect(hypervisor.eax == 0x4000_0010)
+      // Both clocks, and that they are stable.
+      #expect(Self.identify(model, 0x4000_0001) == CPUIdentification(eax: 0x100_0009))
     }
     #expect(Self.identify(CPUModel(), 1).eax == 0x206c2)
+    var plain = CPUModel()
+    plain.features.removeWithDependents(.kvmClock)
+    let hypervisor = Self.identify(plain, 0x4000_0000)
+    #expect(Self.text([hypervisor.ebx, hypervisor.ecx, hypervisor.edx]) == "RingsideVMM ")
+    #expect(Self.identify(plain, 0x4000_0001) == CPUIdentification())
     #expect(Self.identify(CPUModel(vendor: .amd), 1).eax == 0xb0_0f21)
   }
 

@@ -109,10 +109,12 @@ struct ModelSpecificRegisterTests {
   @Test func timeStamps() {
     let test = TestProcessor(.long64)
     #expect(Self.write(test, MSR.timeStampCounter, 0x100_0000_0000) == nil)
+    #expect(test.processor.pendingExits.next() == .timeStampMoved)
     let now = Self.read(test, MSR.timeStampCounter)!
     #expect(now >= 0x100_0000_0000 && now < 0x110_0000_0000)
     let adjusted = test.cpu.pointee.tscAdjust
     #expect(Self.write(test, MSR.timeStampAdjust, adjusted &+ 0x1000_0000_0000) == nil)
+    #expect(test.processor.pendingExits.next() == .timeStampMoved)
     #expect(Self.read(test, MSR.timeStampCounter)! >= 0x1100_0000_0000)
     test.cpu.pointee.tscAux = 7
     #expect(test.execute(0x0f, 0x01, 0xf9) == nil && test.cpu.pointee.gpr.1 == 7)
