@@ -75,13 +75,17 @@ final class SoftwareProcessor {
     }
     blocks.onRelease = { [codeWatch] page in codeWatch.release(page: page) }
     blocks.onEmpty = { [translations, native, translator] in
-      translations.dropAllBlocks()
+      translations.forgetAllBlocks()
       native.removeAll()
       translator?.removeAll()
     }
     guard let translator else { return }
     translator.frame.pointee.cpu = cpu
     translator.frame.pointee.attention = cpu.pointee.engine.attention
+    translations.onLinkStamps = { [unowned translations, translator] in
+      translator.frame.pointee.linkStamp = translations.linkStamp
+      translator.frame.pointee.globalLinkStamp = translations.globalLinkStamp
+    }
     blocks.untranslatedEntry = translator.untranslatedEntry
     blocks.onKill = { [translator] block in translator.unlink(block) }
   }

@@ -12,7 +12,7 @@ typedef struct PageSlot {
   uint64_t writePage, writeAddend;
 } PageSlot;
 
-enum { PageSlotCount = 48 };
+enum { PageSlotCount = 80 };
 
 /// What memory operands need to know of a segment: an access is allowed if the offset of its last byte is not above the
 /// bound, signed. A bound of -1 leaves all accesses to the chain.
@@ -34,7 +34,8 @@ typedef struct PageSlots {
   PageSlot slots[PageSlotCount];
 } PageSlots;
 
-/// Where generated code gives a guest instruction to the interpreter's chain.
+/// Where generated code gives a guest instruction to the interpreter's chain. If it leads to a group's access, the
+/// instruction's own handler follows.
 typedef struct ExitRecord {
   const Operation *_Nullable operation;
   /// What runs it: the operation's own handler as it was before translation, or one of the translator's.
@@ -46,6 +47,14 @@ typedef struct ExitRecord {
   /// ~0: nowhere.
   uint64_t link;
 } ExitRecord;
+
+/// What follows the record of a jump to another page.
+typedef struct CrossLink {
+  /// The linear page that the jump was on when it was linked.
+  uint64_t page;
+  /// Where in the code memory it goes on if that is another page now, or something else has changed.
+  uint64_t otherwise;
+} CrossLink;
 
 /// One processor's working memory of generated code.
 typedef struct TranslationFrame {
@@ -60,6 +69,10 @@ typedef struct TranslationFrame {
   const uint32_t *_Nullable attention;
   BlockCacheEntry *_Nullable blockCache;
   uint64_t target, nextCodePage;
+  /// What jumps to other pages rest on: see `TranslationCache.linkStamp`.
+  uint32_t linkStamp, globalLinkStamp;
+  /// How many more jumps to other pages that rest on something else now are looked up before one is linked anew.
+  int64_t lookUpsLeft;
   /// Whether the guest's vector registers are in the host's; `CPUState` has old values then.
   uint64_t vectorsAreLoaded;
   const ExitRecord *_Nullable record;

@@ -40,6 +40,8 @@ final class TranslationCache {
     let codePages: UnsafeMutablePointer<UInt64>
     /// Whether anything was filled since the last flush.
     var isEmpty = true
+    /// See `linkStamp`.
+    var linkStamp: UInt32 = 0
   }
 
   /// A table that stays empty: in use while every access has to take the slow path.
@@ -49,6 +51,18 @@ final class TranslationCache {
   private var useCount: UInt64 = 0
   /// CS's limit where code was last not flat: that of all such blocks in the block caches.
   private var codeLimit: UInt32 = 0xffff
+  /// Numbers that identify what jumps to code on other pages rest on: as long as a number is in use, each page that code
+  /// was found on is where it was. One for the current address space, and one for jumps between global pages. 0: nothing
+  /// is promised.
+  var linkStamp: UInt32 { spaces[current].linkStamp }
+  private(set) var globalLinkStamp: UInt32 = 1
+  private var lastStamp: UInt32 = 1
+  /// Numbers of the global linear pages that code was found on since `globalLinkStamp` was new.
+  /// It never grows: that would compute with floating point, under the guest's MXCSR.
+  private var globalCodePages: Set<UInt64> = []
+  private static let globalCodePageCount = 8192
+  /// Called when `linkStamp` or `globalLinkStamp` may have changed.
+  var onLinkStamps: () -> Void = {}
   /// Called when entries are taken away, so that copies of them can be forgotten.
   var onLoss: () -> Void = {}
 
@@ -81,6 +95,7 @@ final class TranslationCache {
       return Space(
         tables: tables, globalEntries: globalEntries, blocks: blocks, globalBlocks: globalBlocks, codePages: codePages)
     }
+    globalCodePages.reserveCapacity(Self.globalCodePageCount)
   }
 
   deinit {
@@ -127,6 +142,7 @@ final class TranslationCache {
         var oldest = 0
         for index in 1..<spaces.count where spaces[index].lastUse < spaces[oldest].lastUse { oldest = index }
         flush(space: oldest, keepingGlobal: false)
+        spaces[oldest].linkStamp = newStamp()
         if oldest != current { copyGlobal(from: current, to: oldest) }
         current = oldest
         spaces[oldest].root = root
@@ -134,11 +150,34 @@ final class TranslationCache {
     }
     spaces[current].lastUse = useCount
     if flushes { flush(space: current, keepingGlobal: true) }
+    onLinkStamps()
+  }
+
+  // MARK: Link stamps
+
+  /// A number that was not in use since the last time that all blocks were dropped.
+  private func newStamp() -> UInt32 {
+    guard lastStamp < .max else { return 0 }
+    lastStamp += 1
+    return lastStamp
+  }
+
+  private func renewGlobalStamp() {
+    globalLinkStamp = newStamp()
+    globalCodePages.removeAll(keepingCapacity: true)
+  }
+
+  /// Whether what was found at a linear address, where code has just been fetched, stays there as long as `globalLinkStamp`
+  /// is the same.
+  func isGlobalCode(at address: UInt64, _ table: UnsafeMutablePointer<TLBEntry>) -> Bool {
+    globalCodePages.contains(address >> 12) && isGlobal(address, table)
   }
 
   /// Forgets everything, of all address spaces.
   func flushAll(keepingGlobal: Bool = false) {
     for index in spaces.indices { flush(space: index, keepingGlobal: keepingGlobal) }
+    if !keepingGlobal { renewGlobalStamp() }
+    onLinkStamps()
   }
 
   /// Forgets one PCID's translations, but not those of global pages (MOV to CR3, INVPCID type 1).
@@ -146,11 +185,13 @@ final class TranslationCache {
     for index in spaces.indices where spaces[index].root != ~0 && spaces[index].root & 0xfff == pcid {
       flush(space: index, keepingGlobal: true)
     }
+    onLinkStamps()
   }
 
   private func flush(space index: Int, keepingGlobal: Bool) {
     guard !spaces[index].isEmpty else { return }
     onLoss()
+    spaces[index].linkStamp = newStamp()
     let (tables, globalEntries) = (spaces[index].tables, spaces[index].globalEntries)
     guard keepingGlobal else {
       spaces[index].usedEntries.forEach(of: Self.tableLength) { Self.clear(tables, $0) }
@@ -237,10 +278,20 @@ final class TranslationCache {
     let index = Chain.blockIndex(rip)
     if spaces[current].blocks[index].block == nil { spaces[current].usedBlocks.append(index) }
     spaces[current].blocks[index] = BlockCacheEntry(tag: rip, block: block)
-    Self.set(
-      spaces[current].globalBlocks, index, block.pointee.secondPage == ~0 && isGlobal(address, table))
+    let isGlobal = block.pointee.secondPage == ~0 && isGlobal(address, table)
+    Self.set(spaces[current].globalBlocks, index, isGlobal)
+    if isGlobal { noteGlobalCode(address >> 12) }
     let bit = Self.codePageBit(address)
     spaces[current].codePages[bit >> 6] |= 1 << UInt64(bit & 63)
+  }
+
+  private func noteGlobalCode(_ page: UInt64) {
+    guard !globalCodePages.contains(page) else { return }
+    if globalCodePages.count == Self.globalCodePageCount {
+      renewGlobalStamp()
+      onLinkStamps()
+    }
+    globalCodePages.insert(page)
   }
 
   private static func codePageBit(_ address: UInt64) -> Int {
@@ -262,6 +313,15 @@ final class TranslationCache {
   /// Forgets the blocks found by linear address, in all address spaces.
   func dropAllBlocks() {
     for index in spaces.indices where !spaces[index].isEmpty { dropBlocks(space: index) }
+    for index in spaces.indices { spaces[index].linkStamp = newStamp() }
+    renewGlobalStamp()
+    onLinkStamps()
+  }
+
+  /// As `dropAllBlocks`, when nothing is left that has a stamp.
+  func forgetAllBlocks() {
+    lastStamp = 0
+    dropAllBlocks()
   }
 
   /// Forgets one page (INVLPG) in every address space: a superset of what the manual requires, and right for global
@@ -270,14 +330,18 @@ final class TranslationCache {
     let entry = Self.index(of: address)
     let page = address & ~0xfff
     onLoss()
-    for space in spaces where !space.isEmpty {
+    for index in spaces.indices where !spaces[index].isEmpty {
+      let space = spaces[index]
       for context in 0..<Context.allCases.count {
         Self.clear(space.tables, context * Self.pageCount + entry)
       }
       // The page itself, and what begins on the page before and may reach into it.
       guard Self.mayHoldBlocks(space, page) || Self.mayHoldBlocks(space, page &- 4096) else { continue }
+      spaces[index].linkStamp = newStamp()
       dropBlocks(space, page: page)
     }
+    if globalCodePages.contains(page >> 12) { renewGlobalStamp() }
+    onLinkStamps()
   }
 
   /// Forgets the blocks that begin on a page or the one before it. So that the next time is cheap, the bits of their

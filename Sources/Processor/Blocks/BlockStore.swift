@@ -41,7 +41,7 @@ final class BlockStore {
   private static let recentCount = 1 << 15
 
   /// - Parameter capacity: operations that fit before the store is emptied.
-  init(memory: GuestMemory, capacity: Int = 400_000) {
+  init(memory: GuestMemory, capacity: Int = 1_000_000) {
     self.memory = memory
     operationCapacity = capacity
     blockCapacity = capacity / 4
@@ -106,7 +106,8 @@ final class BlockStore {
         operations: nextOperations, physicalAddress: address, key: key, place: place.start,
         secondPage: secondPage ?? ~0,
         instructionCount: UInt32(instructionCount), byteCount: UInt32(byteCount), operationCount: UInt32(count),
-        isDead: 0, codeLimit: place.limit, entry: untranslatedEntry, nextOnPage: nil, nextOnSecondPage: nil))
+        isDead: 0, codeLimit: place.limit, entry: untranslatedEntry, refusalBudget: 0, refusalCount: 0, nextOnPage: nil,
+        nextOnSecondPage: nil))
     operationCount += count
     if let page = pageNumber(address) {
       block.pointee.nextOnPage = pages[page]

@@ -184,7 +184,8 @@ extension BlockTranslation {
       return false
     }
     let released = instruction.pointee.operand_count_visible > 0 ? Int32(immediate.value & 0xffff) : 0
-    // A group may have checked the access already, so that it saves nothing.
+    // The block ends here.
+    saveFlags()
     destroyFlags()
     loadWhole(GuestRegisters.second, access(stack(0), size: width, isWrite: false))
     for miss in lookUp() { leave(at: miss) }
@@ -206,12 +207,12 @@ extension BlockTranslation {
         immediate: Int64(Int32(truncatingIfNeeded: operands[0].imm.value.s)), immediateSize: min(width, 4))
     } else if let memory = memoryOperand {
       guard let address = address(of: memory) else { return false }
-      _ = accessInSecond(stack(Int32(-width)), size: width, isWrite: true)
-      code.store(GuestRegisters.second, .frame(FrameOffset.target))
+      // Read first: a push that does not happen leaves no mark in the page tables.
       code.load(GuestRegisters.second, access(address, size: width, isWrite: false), size: width)
+      code.store(GuestRegisters.second, .frame(FrameOffset.target))
+      let destination = accessInSecond(stack(Int32(-width)), size: width, isWrite: true)
       code.load(GuestRegisters.first, .frame(FrameOffset.target))
-      code.store(
-        GuestRegisters.second, .memory(base: GuestRegisters.first, index: nil, scale: 0, displacement: 0), size: width)
+      code.store(GuestRegisters.first, destination, size: width)
     } else {
       guard let register = register(operands) else { return false }
       let destination = access(stack(Int32(-width)), size: width, isWrite: true)

@@ -6,7 +6,8 @@ import X86
 ///
 /// Frames on the stack and fields of structures are accessed several times while their base register keeps its value or
 /// moves by constants (PUSH, POP, ADD, SUB). The first access looks ahead and checks the range of all of them; the others
-/// need only the distance to the host's page. A range that crosses into another page is the chain's.
+/// need only the distance to the host's page. A range that crosses into another page is the chain's; a block that meets
+/// such ranges often is translated once more, without groups.
 extension BlockTranslation {
   /// A range, relative to the present value of a base register, that its slot has been checked for.
   struct Group {
@@ -27,15 +28,16 @@ extension BlockTranslation {
   /// The range to check at an access that is about to be made: that of the access, and those of later ones off the same
   /// base register of the same kind.
   func group(base: Int, displacement: Int64, size: Int, isWrite: Bool) -> Group {
-    let slot = Slot.of(base, displacement)
     var group = Group(base: base, start: displacement, end: displacement + Int64(size))
+    guard hasGroups else { return group }
+    let slot = slot(base, displacement)
     var moved: Int64 = 0
     let count = Int(block.pointee.instructionCount)
     for index in current..<min(count, current + Self.longestReach) {
       guard decodedCount > index, Self.kinds[Int(decoded(index).pointee.mnemonic.rawValue)] != .none || isNative(index)
       else { break }
       forEachAccess(of: index, base: base) { offset, size, isWritten in
-        guard isWritten == isWrite, Slot.of(base, offset) == slot else { return }
+        guard isWritten == isWrite, self.slot(base, offset) == slot else { return }
         let start = min(group.start, moved + offset)
         let end = max(group.end, moved + offset + Int64(size))
         if end - start <= Self.widestRange { group = Group(base: base, start: start, end: end) }

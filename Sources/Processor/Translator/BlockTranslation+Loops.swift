@@ -17,6 +17,7 @@ extension BlockTranslation {
 
   mutating func emitLoop() -> Bool {
     guard isPlainLoop else { return false }
+    if instruction.pointee.mnemonic != ZYDIS_MNEMONIC_LOOP { saveFlags() }
     destroyFlags()
     code.loadAddress(
       HostRegister.rcx, .memory(base: HostRegister.rcx, index: nil, scale: 0, displacement: -1), size: counterSize)

@@ -6,19 +6,36 @@ import X86
 extension BlockTranslation {
   /// Slots beyond those of the sixteen base registers.
   enum Slot {
-    static let relative = 16
-    static let absolute = 17
-    static let perProcessor = 18
+    /// Where no register decides on the page: by the page.
+    static let fixed = 16
     /// Base registers with an index have slots of their own: `indexed` and on.
-    static let indexed = 24
+    static let indexed = 32
     /// For displacements beyond half a page, by base register and page of the displacement: `distant` and on.
-    static let distant = 40
+    static let distant = 48
+    /// FS or GS with its base, by the displacement's page: `perProcessor` and on.
+    static let perProcessor = 56
+    /// For accesses that are not grouped, by base register and displacement: `scattered` and on.
+    static let scattered = 64
+  }
 
-    /// The slot of accesses off a base register.
-    static func of(_ base: Int, _ displacement: Int64) -> Int {
-      let page = (displacement + 2048) >> 12
-      return page == 0 ? base : distant + (Int(truncatingIfNeeded: page) &* 3 &+ base) & 7
+  /// The slot of accesses off a base register. Groups of accesses share one. Without groups, what lies more than a few
+  /// bytes apart may well be on different pages, and should not take turns in one slot.
+  func slot(_ base: Int, _ displacement: Int64) -> Int {
+    let part = Int(truncatingIfNeeded: displacement >> 5)
+    if !hasGroups { return Slot.scattered + (base &* 5 &+ part) & 15 }
+    let page = (displacement + 2048) >> 12
+    return page == 0 ? base : Slot.distant + (Int(truncatingIfNeeded: page) &* 3 &+ base) & 7
+  }
+
+  /// The slot of an access that is not off a base register alone.
+  func slot(_ address: Address) -> Int {
+    let page = Int(address.displacement) >> 12
+    if let segment = address.segment, segment >= SegmentRegister.fs.rawValue { return Slot.perProcessor + page & 7 }
+    if address.isRelative {
+      return Slot.fixed + (Int(truncatingIfNeeded: processor.cpu.pointee.rip >> 12) &+ page) & 15
     }
+    guard let base = address.base else { return Slot.fixed + page & 15 }
+    return address.index == nil ? base : Slot.indexed + base
   }
 
   /// A guest's memory operand.
@@ -37,13 +54,6 @@ extension BlockTranslation {
     var isLimited = false
     /// Address size in bytes.
     var size: Int
-
-    var slot: Int {
-      if let segment, segment >= SegmentRegister.fs.rawValue { return Slot.perProcessor }
-      if isRelative { return Slot.relative }
-      guard let base else { return Slot.absolute }
-      return index == nil ? base : Slot.indexed + base
-    }
   }
 
   /// The decoded instruction's memory operand. Nil if it is of a kind that is not translated.
@@ -161,7 +171,7 @@ extension BlockTranslation {
   }
 
   /// Checks an access of `size` bytes and returns where the host does it. Uses RAX and, if the address is not a register
-  /// with a displacement, R11; destroys the flags, which have been saved.
+  /// with a displacement, R11; destroys the flags.
   mutating func access(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
     if is64, address.size == 8, address.index == nil, address.segment == nil, let base = address.base,
       let host = GuestRegisters.host(base)
@@ -174,10 +184,11 @@ extension BlockTranslation {
     let retry = code.position
     computeAddress(address, size: size, isWrite: isWrite)
     code.move(first, second)
-    check(slot: address.slot, size: size, isWrite: isWrite, retry: retry)
+    let slot = slot(address)
+    check(slot: slot, size: size, isWrite: isWrite, retry: retry, isGroup: false)
     // The slot may hold another page now than the one that a group off the same register (with a 64-bit address) was
     // checked for.
-    if isWrite { writeGroups[address.slot] = nil } else { readGroups[address.slot] = nil }
+    if isWrite { writeGroups[slot] = nil } else { readGroups[slot] = nil }
     return .memory(base: second, index: first, scale: 0, displacement: 0)
   }
 
@@ -186,7 +197,7 @@ extension BlockTranslation {
     base: Int, _ host: Int, displacement: Int32, size: Int, isWrite: Bool
   ) -> HostOperand {
     let first = GuestRegisters.first
-    let slot = Slot.of(base, Int64(displacement))
+    let slot = slot(base, Int64(displacement))
     let place = FrameOffset.slot(slotSet, slot)
     let group = isWrite ? writeGroups[slot] : readGroups[slot]
     if let group, group.covers(base, Int64(displacement), size) {
@@ -202,7 +213,7 @@ extension BlockTranslation {
       } else {
         code.loadAddress(first, .memory(base: host, index: nil, scale: 0, displacement: start))
       }
-      check(slot: slot, size: range, isWrite: isWrite, retry: retry)
+      check(slot: slot, size: range, isWrite: isWrite, retry: retry, isGroup: range > size)
       let checked = Group(base: base, start: Int64(start), end: Int64(start) + Int64(range))
       if isWrite { writeGroups[slot] = checked } else { readGroups[slot] = checked }
     }
@@ -210,7 +221,8 @@ extension BlockTranslation {
   }
 
   /// Compares the address in RAX with a slot's page; then RAX is the distance to the host's page.
-  private mutating func check(slot: Int, size: Int, isWrite: Bool, retry: Int) {
+  private mutating func check(slot: Int, size: Int, isWrite: Bool, retry: Int, isGroup: Bool) {
+    precondition((0..<Int(PageSlotCount)).contains(slot), "slots are in the frame")
     let first = GuestRegisters.first
     let place = FrameOffset.slot(slotSet, slot)
     code.arithmetic(5, first, .frame(place + (isWrite ? SlotOffset.writePage : SlotOffset.readPage)))
@@ -218,13 +230,15 @@ extension BlockTranslation {
       .primary, 0x81, reg: 7, .register(first), size: 8, immediate: Int64(4096 - size), immediateSize: 4)
     let miss = code.jump(if: HostCondition.above)
     cold.append(
-      .refill(miss, slot: slot, isWrite: isWrite, limit: 4096 - size, retry: retry, operation: current))
+      .refill(
+        miss, flagSource, slot: slot, isWrite: isWrite, limit: 4096 - size, retry: retry, operation: current,
+        isGroup: isGroup))
     code.load(first, .frame(place + (isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend)))
   }
 
-  /// Has the distance to the host's page of a slot that has been checked for writing in RAX again.
-  mutating func loadWriteAddend(slot: Int) {
-    let place = FrameOffset.slot(slotSet, slot)
+  /// Has the distance to the host's page in RAX again, for an access off a base register that was checked for writing.
+  mutating func loadWriteAddend(base: Int, displacement: Int64) {
+    let place = FrameOffset.slot(slotSet, slot(base, displacement))
     code.load(GuestRegisters.first, .frame(place + SlotOffset.writeAddend))
   }
 

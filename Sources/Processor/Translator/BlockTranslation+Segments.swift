@@ -64,8 +64,8 @@ extension BlockTranslation {
     mode.contains(.paragraphs) && number != SegmentRegister.cs.rawValue && number != SegmentRegister.ss.rawValue
   }
 
-  /// Leaves where loading would also give the segment other attributes or another limit. Destroys RAX and the flags, which
-  /// have been saved.
+  /// Leaves where loading would also give the segment other attributes or another limit. Destroys RAX and the
+  /// host's flags.
   private mutating func checkParagraph(_ number: Int) {
     code.load(first, .frame(FrameOffset.cpu))
     let attributes = state(StateOffset.selector(number) + 2)

@@ -84,11 +84,11 @@ extension BlockTranslation {
     guard is64 else { return emitShortPushFlags() }
     guard instruction.pointee.mnemonic == ZYDIS_MNEMONIC_PUSHFQ else { return false }
     let second = GuestRegisters.second
-    // A group may have checked the access already, so that it saves nothing.
+    saveFlags()
     destroyFlags()
     let destination = access(stack(-8), size: 8, isWrite: true)
     loadFlagsImage(into: second)
-    loadWriteAddend(slot: GuestRegisters.rsp)
+    loadWriteAddend(base: GuestRegisters.rsp, displacement: -8)
     code.store(second, destination)
     moveStackPointer(by: -8)
     return true
@@ -98,6 +98,7 @@ extension BlockTranslation {
     guard isSupervisor || !mode.contains(.paragraphs) else { return false }
     let second = GuestRegisters.second
     let size = instruction.pointee.mnemonic == ZYDIS_MNEMONIC_PUSHF ? 2 : 4
+    saveFlags()
     destroyFlags()
     _ = accessInSecond(stack(Int32(-size)), size: size, isWrite: true)
     code.store(second, .frame(FrameOffset.target))

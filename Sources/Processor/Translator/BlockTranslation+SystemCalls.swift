@@ -27,6 +27,7 @@ extension BlockTranslation {
   mutating func emitSystemCall() -> Bool {
     guard is64, mode.contains(.unprivileged) else { return false }
     let key = mode.subtracting(.unprivileged).rawValue
+    saveFlags()
     destroyFlags()
     code.load(first, .frame(FrameOffset.cpu))
     test(StateOffset.efer, EFER.sce)
@@ -61,6 +62,7 @@ extension BlockTranslation {
   mutating func emitSystemReturn() -> Bool {
     guard is64, !mode.contains(.unprivileged), op.size == 8 else { return false }
     let key = mode.union(.unprivileged).rawValue
+    saveFlags()
     destroyFlags()
     code.load(first, .frame(FrameOffset.cpu))
     test(StateOffset.efer, EFER.sce)

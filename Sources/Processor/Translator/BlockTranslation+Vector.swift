@@ -10,8 +10,11 @@ import X86
 extension BlockTranslation {
   /// An instruction of the native unit.
   mutating func emitVector() -> Bool {
+    if NativeTraits(rawValue: op.detail).contains(.movesPointers) { return emitX87() }
     guard var form = vectorForm() else { return false }
     guard !hasOtherOperands else { return false }
+    // There is none that reads flags.
+    guard !form.isAligned || !form.needsFlags else { return false }
     loadVectors()
     if let address = form.memory, form.isAligned {
       form.isAligned = false
@@ -150,20 +153,28 @@ extension BlockTranslation {
     destroyFlags()
     code.instruction(
       .primary, 0x80, reg: 7, .frame(FrameOffset.vectorsAreLoaded), size: 1, immediate: 0, immediateSize: 1)
-    cold.append(.loadVectors(code.jump(if: HostCondition.zero), back: code.position, operation: current))
+    let areMissing = code.jump(if: HostCondition.zero)
+    cold.append(.loadVectors(areMissing, flagSource, back: code.position, operation: current))
     vectorsAreReady = true
   }
 
-  /// As `access`, for an operand that must be aligned to its size.
+  /// As `access`, for an operand that must be aligned to its size. That is looked at first: an access that is refused
+  /// leaves no mark in the page tables.
   private mutating func alignedAccess(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
-    // The test destroys the flags even where a group has checked the access already.
     destroyFlags()
-    let operand = accessInSecond(address, size: size, isWrite: isWrite)
-    // TEST R11B, size - 1.
+    var tested = GuestRegisters.second
+    if let base = address.base, let host = GuestRegisters.host(base), address.index == nil, address.segment == nil,
+      !address.isRelative, Int(address.displacement) % size == 0
+    {
+      tested = host
+    } else {
+      computeAddress(address, size: size, isWrite: isWrite)
+    }
+    // TEST of the lowest byte and size - 1.
     code.instruction(
-      .primary, 0xf6, reg: 0, .register(GuestRegisters.second), size: 1, hasByteRegister: true,
-      immediate: Int64(size - 1), immediateSize: 1)
+      .primary, 0xf6, reg: 0, .register(tested), size: 1, hasByteRegister: true, immediate: Int64(size - 1),
+      immediateSize: 1)
     leave(if: HostCondition.notZero)
-    return operand
+    return access(address, size: size, isWrite: isWrite)
   }
 }

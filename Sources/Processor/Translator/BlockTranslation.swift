@@ -16,15 +16,23 @@ struct BlockTranslation {
   let operations: UnsafeMutablePointer<Operation>
   var code: HostAssembler
 
-  /// Where the arithmetic flags are. One of the two holds at any instruction.
+  /// Where the arithmetic flags are. At any instruction one of the two holds, or there is a recipe.
   var flagsAreInHost = false
   var flagsAreInFrame = true
+  /// How the flags can be made again.
+  var flagRecipe: FlagRecipe?
 
   /// The guest's vector registers are known to be in the host's.
   var vectorsAreReady = false
+  /// The guest's x87 registers are known to be in the host's unit.
+  var x87IsReady = false
+  /// The last x87 instruction, while its pointers have not been stored.
+  var x87Pointers: Int?
   /// The block's bytes.
   let bytes: UnsafePointer<UInt8>
 
+  /// Whether accesses off one base register are checked together.
+  let hasGroups: Bool
   /// Ranges off base registers that slots have been checked for, by slot.
   var readGroups: [Int: Group] = [:]
   var writeGroups: [Int: Group] = [:]
@@ -44,22 +52,38 @@ struct BlockTranslation {
   /// What is where, if somebody wants to read it.
   var marks: [CodeListing.Mark] = []
 
+  /// Before anything leaves there, the flags are brought into the frame.
   enum ColdSite {
     /// An access missed its slot: refill it and try again.
-    case refill(HostAssembler.Fixup, slot: Int, isWrite: Bool, limit: Int, retry: Int, operation: Int)
+    case refill(
+      HostAssembler.Fixup, FlagSource, slot: Int, isWrite: Bool, limit: Int, retry: Int, operation: Int, isGroup: Bool)
     /// Brings the vector registers in, or leaves.
-    case loadVectors(HostAssembler.Fixup, back: Int, operation: Int)
+    case loadVectors(HostAssembler.Fixup, FlagSource, back: Int, operation: Int)
     /// Leaves at an operation, which its own handler runs.
-    case leave(HostAssembler.Fixup, operation: Int)
-    /// Leaves at a direct branch that is taken; `refund` instructions of the block have not run. With `savesFlags` they
-    /// are only in the host's.
-    case follow(HostAssembler.Fixup, operation: Int, refund: Int, isLinkable: Bool, savesFlags: Bool)
+    case leave(HostAssembler.Fixup, FlagSource, operation: Int)
+    /// Leaves at a direct branch that is taken.
+    case follow(HostAssembler.Fixup, FlagSource, operation: Int)
+    /// The same with the flags in the frame: at an `ExitLink` that is not linked, or where there is none.
+    case leaveToLink(HostAssembler.Fixup, operation: Int, link: Int?)
     /// A taken branch to another page.
-    case cross(HostAssembler.Fixup, operation: Int, refund: Int, savesFlags: Bool)
+    case cross(HostAssembler.Fixup, FlagSource, operation: Int)
+    /// The same where it is not linked, or its link is void; or where there is none.
+    case crossing(HostAssembler.Fixup, operation: Int, link: Int?)
+
+    /// Whether it belongs to a branch that is taken, which it is as often as not.
+    var isBranch: Bool {
+      switch self {
+      case .follow, .cross: true
+      default: false
+      }
+    }
   }
 
   /// Nil for a block that is not in memory.
-  init?(_ translator: Translator, _ processor: SoftwareProcessor, _ block: UnsafeMutablePointer<CodeBlock>) {
+  init?(
+    _ translator: Translator, _ processor: SoftwareProcessor, _ block: UnsafeMutablePointer<CodeBlock>,
+    hasGroups: Bool = true
+  ) {
     let address = GuestPhysicalAddress(block.pointee.physicalAddress)
     guard let page = processor.memory.hostPage(of: address) else { return nil }
     bytes = UnsafePointer((page + Int(address.rawValue & 0xfff)).assumingMemoryBound(to: UInt8.self))
@@ -70,6 +94,7 @@ struct BlockTranslation {
     operations = block.pointee.operations + 1
     code = HostAssembler(translator.memory, at: translator.used)
     isListed = processor.isListed(block)
+    self.hasGroups = hasGroups
   }
 
   /// Somebody wants to read it.
@@ -108,37 +133,39 @@ struct BlockTranslation {
 
     var runStart: Int? = 0
     var runIsResumed = false
-    var snapshot = self
+    var runBeginning = Beginning(self)
     var translatedCount = 0
     while current < count, !ended {
       if runStart == nil {
-        snapshot = self
+        runBeginning = Beginning(self)
         flagsAreInHost = false
         flagsAreInFrame = true
+        flagRecipe = nil
         vectorsAreReady = false
+        x87IsReady = false
         readGroups = [:]
         writeGroups = [:]
       }
-      let before = self
+      storeX87Pointers()
+      let beginning = Beginning(self)
       mark(.instruction(current))
-      if current < decodedCount, op.semantic >= PseudoInstructions.native, emitInstruction() {
+      if current < decodedCount, op.semantic >= PseudoInstructions.native, keepFlagsMakeable(), emitInstruction() {
         moveGroups()
         if runStart == nil {
           runStart = current
           runIsResumed = true
-          resumptions.append((current, before.code.position))
+          resumptions.append((current, beginning.position))
         }
         translatedCount += 1
       } else {
         let failed = current
-        self = before
+        takeBack(to: beginning)
         if let start = runStart {
           if runIsResumed, failed - start < shortestRun {
             // Too short to be worth an entry.
             translatedCount -= failed - start
-            self = snapshot
+            takeBack(to: runBeginning)
             for index in start..<failed { mark(.interpreted(index)) }
-            current = failed
           } else {
             if start == 0, !runIsResumed { isWorthEntering = failed >= shortestRun }
             leave()
@@ -150,10 +177,54 @@ struct BlockTranslation {
       current += 1
     }
     if runStart == 0, !runIsResumed { isWorthEntering = true }
+    storeX87Pointers()
     if !ended, runStart != nil { follow(current) }
     guard translatedCount > 0 else { return false }
     emitColdSites()
     return true
+  }
+
+  /// How far the translation has got when an instruction begins, so that what comes of it can be taken back.
+  private struct Beginning {
+    let position: Int
+    let coldCount: Int
+    let resumptionCount: Int
+    let markCount: Int
+    let flagsAreInHost: Bool
+    let flagsAreInFrame: Bool
+    let flagRecipe: FlagRecipe?
+    let vectorsAreReady: Bool
+    let x87IsReady: Bool
+
+    init(_ translation: BlockTranslation) {
+      position = translation.code.position
+      coldCount = translation.cold.count
+      resumptionCount = translation.resumptions.count
+      markCount = translation.marks.count
+      flagsAreInHost = translation.flagsAreInHost
+      flagsAreInFrame = translation.flagsAreInFrame
+      flagRecipe = translation.flagRecipe
+      vectorsAreReady = translation.vectorsAreReady
+      x87IsReady = translation.x87IsReady
+    }
+  }
+
+  /// Takes back all that was emitted since a beginning. What is known of slots does not come back: the chain runs the
+  /// instruction that failed, and may refill any of them.
+  private mutating func takeBack(to beginning: Beginning) {
+    code.position = beginning.position
+    cold.removeLast(cold.count - beginning.coldCount)
+    resumptions.removeLast(resumptions.count - beginning.resumptionCount)
+    marks.removeLast(marks.count - beginning.markCount)
+    flagsAreInHost = beginning.flagsAreInHost
+    flagsAreInFrame = beginning.flagsAreInFrame
+    flagRecipe = beginning.flagRecipe
+    vectorsAreReady = beginning.vectorsAreReady
+    x87IsReady = beginning.x87IsReady
+    x87Pointers = nil
+    readGroups = [:]
+    writeGroups = [:]
+    ended = false
   }
 
   /// Whether the chain gains by entering at the block's beginning.
@@ -173,10 +244,7 @@ struct BlockTranslation {
   }
 
   private mutating func emitEntry(_ count: Int) {
-    // What a dropped block's entry leads to.
     code.align(to: 16)
-    code.byte(0x90)
-    emitWayToChain()
     entry = code.position
     code.instruction(
       .primary, 0x83, reg: 5, .register(GuestRegisters.budget), size: 8, immediate: Int64(count), immediateSize: 1)
@@ -184,6 +252,8 @@ struct BlockTranslation {
   }
 
   private var budgetFixup = 0
+  /// Behind what runs often.
+  private(set) var hotEnd = 0
 
   /// An entry for other translations where there is nothing to translate. Returns its position.
   mutating func emitOnlyEntry() -> Int {
@@ -206,33 +276,62 @@ struct BlockTranslation {
   /// Leaves for the chain at the current instruction.
   mutating func leave() {
     saveFlags()
-    cold.append(.leave(code.jump(), operation: current))
+    leave(at: code.jump())
   }
 
   /// Leaves for the chain at the current instruction, of which nothing has happened, if the condition holds.
   mutating func leave(if condition: UInt8) { leave(at: code.jump(if: condition)) }
 
   /// The same by a jump that there is.
-  mutating func leave(at fixup: HostAssembler.Fixup) { cold.append(.leave(fixup, operation: current)) }
+  mutating func leave(at fixup: HostAssembler.Fixup) { cold.append(.leave(fixup, flagSource, operation: current)) }
 
   /// Goes where the direct branch `operation`, or the link at the block's end, leads to.
   mutating func follow(_ operation: Int) {
     saveFlags()
-    emitFollow(code.jump(), operation)
+    if isLinkable(operation) {
+      emitLink(operation)
+    } else if isCrossing(operation) {
+      emitCrossing(operation)
+    } else {
+      emitFollow(code.jump(), operation)
+    }
+  }
+
+  /// Whether the direct branch leads to a place on the same page.
+  private func isLinkable(_ operation: Int) -> Bool {
+    operations[operation].flags & OperationFlags.linkable.rawValue != 0
+  }
+
+  /// Whether it leads to another page, not too far away.
+  private func isCrossing(_ operation: Int) -> Bool {
+    !isLinkable(operation) && (!isFlat || Int32(exactly: target(of: operation)) != nil)
+  }
+
+  /// A `CrossExit`, through which the direct branch `operation` is taken. The flags are in the frame. Code with segments
+  /// looks the block cache up each time.
+  private mutating func emitCrossing(_ operation: Int) {
+    guard isFlat else {
+      cold.append(.crossing(code.jump(), operation: operation, link: nil))
+      return
+    }
+    let place = code.position
+    cold.append(.crossing(code.jump(), operation: operation, link: place))
+    while code.position < place + CrossExit.size { code.byte(0xcc) }
+  }
+
+  /// An `ExitLink`, through which the direct branch `operation` is taken. The flags are in the frame.
+  private mutating func emitLink(_ operation: Int) {
+    let place = code.position
+    cold.append(.leaveToLink(code.jump(), operation: operation, link: place))
+    while code.position < place + ExitLink.size { code.byte(0xcc) }
   }
 
   /// The jump at `fixup` is the branch `operation`, taken. The flags are where they are now.
   mutating func emitFollow(_ fixup: HostAssembler.Fixup, _ operation: Int) {
-    let refund = Int(operations[operation].detail)
-    let savesFlags = !flagsAreInFrame
-    if operations[operation].flags & OperationFlags.linkable.rawValue != 0 {
-      cold.append(
-        .follow(fixup, operation: operation, refund: refund, isLinkable: true, savesFlags: savesFlags))
-    } else if !isFlat || Int32(exactly: target(of: operation)) != nil {
-      cold.append(.cross(fixup, operation: operation, refund: refund, savesFlags: savesFlags))
+    if isCrossing(operation) {
+      cold.append(.cross(fixup, flagSource, operation: operation))
     } else {
-      cold.append(
-        .follow(fixup, operation: operation, refund: refund, isLinkable: false, savesFlags: savesFlags))
+      cold.append(.follow(fixup, flagSource, operation: operation))
     }
   }
 
@@ -268,8 +367,20 @@ struct BlockTranslation {
 
   private mutating func emitColdSites() {
     mark(.cold)
-    // The budget is used up.
+    // Sites may add sites. Branches that are taken stay near.
+    var index = 0
+    while index < cold.count {
+      if cold[index].isBranch { emit(cold[index]) }
+      index += 1
+    }
+    hotEnd = code.position
+    code.position = translator.coldUsed
+    mark(.cold)
     let count = Int(block.pointee.instructionCount)
+    // See `Translator.unlink`.
+    code.arithmeticWide(0, .register(GuestRegisters.budget), immediate: Int32(count))
+    emitWayToChain()
+    // The budget is used up.
     code.resolve(budgetFixup)
     code.arithmetic(0, .register(GuestRegisters.budget), immediate: Int32(count))
     code.byte(0x41)
@@ -279,19 +390,20 @@ struct BlockTranslation {
     code.jump(to: entry)
     // Nothing is charged: see `emitCountOnLeaving`.
     record(block.pointee.operations, TranslationHandlers.stop)
-    // Sites may add sites.
-    var index = 0
+    index = 0
     while index < cold.count {
-      emit(cold[index])
+      if !cold[index].isBranch { emit(cold[index]) }
       index += 1
     }
     for index in resumptions.indices {
       let position = resumptions[index].position
+      // See `Translator.ownHandler`.
+      code.word64(Translator.address(ownHandler(resumptions[index].operation)))
       resumptions[index].position = code.position
       emitThunk(to: position)
     }
     thunk = code.position
-    emitThunk(to: entry + Self.entrySize)
+    emitThunk(to: entry + BlockEntry.checkSize)
     code.align(to: 16)
   }
 
@@ -299,10 +411,12 @@ struct BlockTranslation {
     if isListed { marks.append(CodeListing.Mark(position: code.position, content: what)) }
   }
 
-  /// Bytes of the budget's check.
-  private static let entrySize = 10
   /// Where the chain enters the block.
   private(set) var thunk = 0
+
+  private func ownHandler(_ operation: Int) -> OperationHandler {
+    translator.ownHandler(operations[operation].handler)
+  }
 
   private mutating func emitThunk(to position: Int) {
     let fixup = code.loadPlace(GuestRegisters.first)
@@ -312,51 +426,73 @@ struct BlockTranslation {
 
   private mutating func emit(_ site: ColdSite) {
     switch site {
-    case .refill(let fixup, let slot, let isWrite, let limit, let retry, let operation):
+    case .refill(let fixup, let flags, let slot, let isWrite, let limit, let retry, let operation, let isGroup):
       code.resolve(fixup)
       let place = FrameOffset.slot(slotSet, slot)
       code.arithmetic(
         0, GuestRegisters.first, .frame(place + (isWrite ? SlotOffset.writePage : SlotOffset.readPage)))
+      if case .recipe = flags {
+        code.move(GuestRegisters.second, GuestRegisters.first)
+        emitSaving(of: flags)
+        code.move(GuestRegisters.first, GuestRegisters.second)
+      }
       code.byte(0x41)
       code.byte(0xbb)
-      code.word32(Int32(limit))
-      code.call(to: isWrite ? translator.glue.refillWrite[slotSet][slot] : translator.glue.refillRead[slotSet][slot])
+      code.word32(RefillRequest.code(slot: slot, limit: limit))
+      code.call(to: isWrite ? translator.glue.refillWrite[slotSet] : translator.glue.refillRead[slotSet])
       code.jump(to: retry)
-      record(operations + operation, operations[operation].handler)
-    case .loadVectors(let fixup, let back, let operation):
+      guard isGroup else {
+        record(operations + operation, ownHandler(operation))
+        return
+      }
+      record(operations + operation, TranslationHandlers.refuseGroup)
+      code.word64(Translator.address(ownHandler(operation)))
+    case .loadVectors(let fixup, let flags, let back, let operation):
       code.resolve(fixup)
+      emitSaving(of: flags)
       code.call(to: translator.glue.loadVectors)
       code.jump(to: back)
-      record(operations + operation, operations[operation].handler)
-    case .leave(let fixup, let operation):
+      record(operations + operation, ownHandler(operation))
+    case .leave(let fixup, let flags, let operation):
       code.resolve(fixup)
-      leaveHere(operations + operation, operations[operation].handler)
-    case .follow(let fixup, let operation, let refund, let isLinkable, let savesFlags):
+      emitSaving(of: flags)
+      leaveHere(operations + operation, ownHandler(operation))
+    case .follow(let fixup, let flags, let operation):
       code.resolve(fixup)
-      if savesFlags { emitSavingOfFlags() }
-      let place = code.position
-      if isLinkable {
-        // See ExitLink.
-        let away = code.jump()
-        code.instruction(
-          .primary, 0x81, reg: 0, .register(GuestRegisters.budget), size: 8, immediate: Int64(refund), immediateSize: 4)
-        code.jump(to: code.position)
-        code.resolve(away)
+      emitSaving(of: flags)
+      if isLinkable(operation) {
+        emitLink(operation)
+      } else {
+        leaveHere(operations + operation, TranslationHandlers.follow)
       }
-      leaveHere(operations + operation, TranslationHandlers.follow, link: isLinkable ? place : nil)
-    case .cross(let fixup, let operation, let refund, let savesFlags):
+    case .leaveToLink(let fixup, let operation, let link):
       code.resolve(fixup)
-      if savesFlags { emitSavingOfFlags() }
+      leaveHere(operations + operation, TranslationHandlers.follow, link: link)
+    case .cross(let fixup, let flags, let operation):
+      code.resolve(fixup)
+      emitSaving(of: flags)
+      emitCrossing(operation)
+    case .crossing(let fixup, let operation, let link):
+      let otherwise = code.position
       loadAddress(ofPlace: target(of: operation), into: GuestRegisters.second)
-      let misses = lookUp()
-      if refund != 0 {
-        code.arithmetic(0, .register(GuestRegisters.budget), immediate: Int32(refund))
+      var leaves = lookUp()
+      if link != nil {
+        code.arithmetic(5, .frame(FrameOffset.lookUpsLeft), immediate: 1)
+        leaves.append(code.jump(if: HostCondition.sign))
       }
+      let refund = Int32(operations[operation].detail)
+      if refund != 0 { code.arithmetic(0, .register(GuestRegisters.budget), immediate: refund) }
       enterFound()
-      for miss in misses {
-        cold.append(
-          .follow(miss, operation: operation, refund: refund, isLinkable: false, savesFlags: false))
+      for leave in leaves { code.resolve(leave) }
+      guard let link else {
+        code.resolve(fixup, to: otherwise)
+        return leaveHere(operations + operation, TranslationHandlers.follow)
       }
+      code.resolve(fixup)
+      leaveHere(operations + operation, TranslationHandlers.followAcross, link: link)
+      // A `CrossLink`.
+      code.word64(0)
+      code.word64(UInt64(otherwise))
     }
   }
 
@@ -381,41 +517,5 @@ struct BlockTranslation {
     code.word64(block.pointee.place)
     code.word64(link.map { UInt64($0) } ?? ~0)
     mark(.cold)
-  }
-
-  // MARK: Flags
-
-  /// Has the flags in the frame, so that the host's can be destroyed.
-  mutating func saveFlags() {
-    guard !flagsAreInFrame else { return }
-    emitSavingOfFlags()
-    flagsAreInFrame = true
-  }
-
-  private mutating func emitSavingOfFlags() {
-    // SETO AL; LAHF.
-    code.bytes(0x0f, 0x90, 0xc0, 0x9f)
-    code.store(GuestRegisters.first, .frame(FrameOffset.flags), size: 2)
-  }
-
-  /// Has the flags in the host's. Destroys RAX.
-  mutating func restoreFlags() {
-    guard !flagsAreInHost else { return }
-    code.instruction(.escape0f, 0xb7, reg: GuestRegisters.first, .frame(FrameOffset.flags), size: 4)
-    // ADD AL, 127; SAHF.
-    code.bytes(0x04, 0x7f, 0x9e)
-    flagsAreInHost = true
-  }
-
-  /// Host code that follows destroys the flags.
-  mutating func destroyFlags() {
-    saveFlags()
-    flagsAreInHost = false
-  }
-
-  /// The instruction has written all arithmetic flags, or some while the others were in the host.
-  mutating func noteFlagsWritten() {
-    flagsAreInHost = true
-    flagsAreInFrame = false
   }
 }

@@ -56,7 +56,8 @@ struct CodeListing {
 
   private var text: String {
     let block = translation.block.pointee
-    let size = translation.code.position - translation.entry
+    let coldStart = translation.translator.coldUsed
+    let size = translation.hotEnd - translation.entry + translation.code.position - coldStart
     let mode =
       "\(translation.codeBits)-bit\(translation.isFlat ? "" : " with segments"), "
       + (translation.slotSet == 0 ? "CPL 0" : "CPL above 0")
@@ -68,7 +69,8 @@ struct CodeListing {
     append(translation.entry, translation.marks.first?.position ?? translation.entry, "(entry)", to: &lines)
     for (number, mark) in translation.marks.enumerated() {
       let next = translation.marks.indices.contains(number + 1) ? translation.marks[number + 1].position : nil
-      let end = next ?? translation.code.position
+      let isLastHot = mark.position <= translation.hotEnd && (next ?? 0) >= coldStart
+      let end = isLastHot ? translation.hotEnd : next ?? translation.code.position
       switch mark.content {
       case .instruction(let index): append(mark.position, end, guest(index), to: &lines)
       case .interpreted(let index): lines.append(padded(guest(index)) + "(the interpreter's)")
@@ -159,7 +161,7 @@ extension SoftwareProcessor {
     guard let symbols = translator.options.symbols else { return }
     let level = translation.slotSet == 0 ? "kernel" : "user"
     symbols.add(
-      translator.address(of: translation.entry), size: translation.code.position - translation.entry,
+      translator.address(of: translation.entry), size: translation.hotEnd - translation.entry,
       name: "guest-\(level):\(String(blockStart, radix: 16))")
   }
 }
@@ -177,10 +179,8 @@ extension Translator {
     ]
     for set in 0..<2 {
       let level = set == 0 ? "supervisor" : "user"
-      for slot in glue.refillRead[set].indices {
-        routines.append(("refill-read-\(level)-\(slot)", glue.refillRead[set][slot]))
-        routines.append(("refill-write-\(level)-\(slot)", glue.refillWrite[set][slot]))
-      }
+      routines.append(("refill-read-\(level)", glue.refillRead[set]))
+      routines.append(("refill-write-\(level)", glue.refillWrite[set]))
     }
     routines.sort { $0.1 < $1.1 }
     for (index, routine) in routines.enumerated() {

@@ -39,6 +39,7 @@ enum HostCondition {
   static let belowOrEqual: UInt8 = 6
   static let above: UInt8 = 7
   static let sign: UInt8 = 8
+  static let notSign: UInt8 = 9
   static let less: UInt8 = 12
   static let greater: UInt8 = 15
 }
@@ -215,6 +216,12 @@ struct HostAssembler {
       immediateSize: isShort ? 1 : 4)
   }
 
+  /// As `arithmetic` with a constant, which always takes four bytes.
+  mutating func arithmeticWide(_ operation: Int, _ destination: HostOperand, immediate: Int32) {
+    instruction(
+      .primary, 0x81, reg: operation, destination, size: 8, immediate: Int64(immediate), immediateSize: 4)
+  }
+
   mutating func loadConstant(_ register: Int, _ value: UInt64) {
     byte(register & 8 != 0 ? 0x49 : 0x48)
     byte(0xb8 | UInt8(truncatingIfNeeded: register & 7))
@@ -265,6 +272,9 @@ struct HostAssembler {
     bytes(0x0f, 0x80 | condition)
     word32(Int32(truncatingIfNeeded: target - position - 4))
   }
+
+  /// Data in the code memory.
+  func data(at place: Int) -> HostOperand { .frame(place - frame) }
 
   /// LEA register, [RIP + …] of a place in the code memory.
   mutating func loadPlace(_ register: Int) -> Fixup {

@@ -49,6 +49,19 @@ enum TranslationHandlers {
     return Chain.take(cpu, op, a, b, result, kind)
   }
 
+  /// The same of a jump to another page.
+  static let followAcross: OperationHandler = { cpu, op, a, b, result, kind in
+    linkAcross(cpu, op)
+    return Chain.take(cpu, op, a, b, result, kind)
+  }
+
+  @inline(never)
+  private static func linkAcross(_ cpu: CPU, _ op: Op) {
+    let target = (cpu.pointee.rip &+ op.pointee.immediate) & op.pointee.addressMask
+    let context = cpu.pointee.engine.context.unsafelyUnwrapped
+    Unmanaged<SoftwareProcessor>.fromOpaque(context)._withUnsafeGuaranteedRef { $0.linkAcross(to: target) }
+  }
+
   @inline(never)
   private static func linkExit(_ cpu: CPU, _ op: Op) {
     guard let link = op.pointee.link else { return }
@@ -61,6 +74,18 @@ enum TranslationHandlers {
     }
   }
 
+  /// The check of a group of accesses failed at `op`, which the chain runs.
+  static let refuseGroup: OperationHandler = { cpu, op, a, b, result, kind in
+    return noteRefusal(cpu)(cpu, op, a, b, result, kind)
+  }
+
+  /// Returns the instruction's own handler.
+  @inline(never)
+  private static func noteRefusal(_ cpu: CPU) -> OperationHandler {
+    let context = cpu.pointee.engine.context.unsafelyUnwrapped
+    return Unmanaged<SoftwareProcessor>.fromOpaque(context)._withUnsafeGuaranteedRef { $0.noteRefusedGroup() }
+  }
+
   static let fill: Fill = { cpu, address, isWrite in
     let context = cpu.pointee.engine.context.unsafelyUnwrapped
     return Unmanaged<SoftwareProcessor>.fromOpaque(context)._withUnsafeGuaranteedRef {
@@ -70,6 +95,41 @@ enum TranslationHandlers {
 }
 
 extension SoftwareProcessor {
+  /// Links the exit to another page at which translated code has left, if the block at the target is known.
+  fileprivate func linkAcross(to target: UInt64) {
+    guard let translator, let record = translator.frame.pointee.record, let table = cpu.pointee.engine.tlb else {
+      return
+    }
+    translator.frame.pointee.lookUpsLeft = Translator.lookUpCount
+    let known = translations.blocks[Chain.blockIndex(target)]
+    guard known.tag == target, let block = known.block, block.pointee.key == cpu.pointee.engine.blockKey,
+      block.pointee.isDead == 0, block.pointee.secondPage == ~0
+    else { return }
+    let page = cpu.pointee.rip & ~0xfff
+    guard let displacement = Int32(exactly: Int64(bitPattern: (target & ~0xfff) &- page)) else { return }
+    let isGlobal = translations.isGlobalCode(at: target, table)
+    translator.link(record, on: page, to: block, by: displacement, isGlobal: isGlobal)
+  }
+
+  /// Translated code has left because a group of accesses could not be checked. Where one crosses into another page, its
+  /// accesses may be all right one by one. Returns the handler of the instruction at which it left.
+  fileprivate func noteRefusedGroup() -> OperationHandler {
+    guard let translator, let block = cpu.pointee.engine.block,
+      let record = translator.frame.pointee.record
+    else { return Chain.semanticHandler }
+    let own = UnsafeRawPointer(record + 1).loadUnaligned(as: OperationHandler.self)
+    let (_, address, request, _) = translator.frame.pointee.scratch
+    guard address & 0xfff > request & 0xfff, block.pointee.isDead == 0 else { return own }
+    // Often: not once in a while, as a pointer that walks through memory does at the end of each page.
+    let budget = cpu.pointee.engine.budget
+    let distance = block.pointee.refusalBudget &- budget
+    block.pointee.refusalBudget = budget
+    block.pointee.refusalCount =
+      (0..<Translator.refusalDistance).contains(distance) ? block.pointee.refusalCount &+ 1 : 1
+    if block.pointee.refusalCount == Translator.refusalLimit { translateWithoutGroups(block) }
+    return own
+  }
+
   fileprivate func fillForTranslation(_ address: UInt64, isWrite: Bool) -> Bool {
     let epoch = cpu.pointee.engine.translationEpoch
     let deaths = blocks.deathCount

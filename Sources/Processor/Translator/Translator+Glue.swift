@@ -19,11 +19,18 @@ struct Glue {
   /// Called with the CPU state in RAX.
   var bringVectors = 0
   var putVectors = 0
-  /// Called with an address in RAX that the slot does not have and the highest offset in its page at which the access may
-  /// begin in R11D. An exit record follows the five bytes behind the call. Indexed by set and slot, for reads and for
-  /// writes.
-  var refillRead: [[Int]] = []
-  var refillWrite: [[Int]] = []
+  /// Called with an address in RAX that a slot does not have and a `RefillRequest` in R11D. An exit record follows the five
+  /// bytes behind the call. Indexed by set.
+  var refillRead: [Int] = []
+  var refillWrite: [Int] = []
+}
+
+/// Which slot is to be filled, and the highest offset in its page at which the access may begin: one number.
+enum RefillRequest {
+  static let limitBits: Int64 = 12
+  static func code(slot: Int, limit: Int) -> Int32 {
+    Int32(truncatingIfNeeded: slot * MemoryLayout<PageSlot>.stride << Int(limitBits) | limit)
+  }
 }
 
 extension Translator {
@@ -37,8 +44,8 @@ extension Translator {
     emitEnterBlock(&code)
     emitBudget(&code)
     for set in 0..<2 {
-      glue.refillRead.append((0..<Int(PageSlotCount)).map { emitRefill(&code, set, $0, isWrite: false) })
-      glue.refillWrite.append((0..<Int(PageSlotCount)).map { emitRefill(&code, set, $0, isWrite: true) })
+      glue.refillRead.append(emitRefill(&code, set, isWrite: false))
+      glue.refillWrite.append(emitRefill(&code, set, isWrite: true))
     }
     code.align(to: 64)
     used = code.position
@@ -122,13 +129,7 @@ extension Translator {
     code.load(rax, Self.state(rdi, StateOffset.translationEpoch))
     code.resolve(isNewEpoch)
     code.store(rax, .frame(FrameOffset.set(set, SlotSetOffset.epoch)))
-    // No vector register is the guest's here. MOVUPS.
-    code.instruction(.escape0f, 0x10, reg: 0, .frame(FrameOffset.emptySlot), size: 4)
-    for slot in 0..<Int(PageSlotCount) {
-      let place = FrameOffset.slot(set, slot)
-      code.instruction(.escape0f, 0x11, reg: 0, .frame(place + SlotOffset.readPage), size: 4)
-      code.instruction(.escape0f, 0x11, reg: 0, .frame(place + SlotOffset.writePage), size: 4)
-    }
+    emitEmptying(&code, set)
     for keep in keeps { code.resolve(keep) }
     code.load(rax, Self.state(rdi, StateOffset.tlb))
     code.store(rax, tlb)
@@ -138,6 +139,23 @@ extension Translator {
     code.jump(to: ready)
     code.align(to: 16)
     return start
+  }
+
+  /// Empties the slots of a set. No vector register is the guest's.
+  private func emitEmptying(_ code: inout HostAssembler, _ set: Int) {
+    // MOVUPS or VMOVUPS: half a slot, or all of it.
+    let step = hasWideVectors ? 32 : 16
+    func move(_ opcode: UInt8, _ place: Int) {
+      if hasWideVectors {
+        code.instruction(.escape0f, opcode, reg: 0, 0, .frame(place), isW: false, isL: true, prefix: 0)
+      } else {
+        code.instruction(.escape0f, opcode, reg: 0, .frame(place), size: 4)
+      }
+    }
+    move(0x10, FrameOffset.emptySlot)
+    let first = FrameOffset.slot(set, 0)
+    for place in stride(from: first, to: FrameOffset.slot(set, Int(PageSlotCount)), by: step) { move(0x11, place) }
+    if hasWideVectors { code.bytes(0xc5, 0xf8, 0x77) }
   }
 
   private func emitLeave(_ code: inout HostAssembler) {
@@ -208,17 +226,30 @@ extension Translator {
     code.byte(0xc3)
     code.align(to: 16)
     glue.bringVectors = code.position
-    for number in 0..<16 {
-      // MOVUPS, or VMOVUPS and VINSERTF128.
-      guard hasWideVectors else {
-        code.instruction(.escape0f, 0x10, reg: number, Self.state(rax, StateOffset.xmm(number)), size: 4)
-        continue
+    if hasWideVectors {
+      // SSE instructions cost the host dearly, all of them, while an upper half holds anything but zero. VMOVUPS, VORPS,
+      // VPTEST.
+      for number in stride(from: 0, to: 16, by: 2) {
+        code.instruction(
+          .escape0f, number == 0 ? 0x10 : 0x56, reg: 0, 0, Self.state(rax, StateOffset.ymmHigh(number)), isW: false,
+          isL: true, prefix: 0)
       }
-      code.instruction(
-        .escape0f, 0x10, reg: number, 0, Self.state(rax, StateOffset.xmm(number)), isW: false, isL: false, prefix: 0)
-      code.instruction(
-        .escape0f3a, 0x18, reg: number, number, Self.state(rax, StateOffset.ymmHigh(number)), isW: false, isL: true,
-        prefix: 1, immediate: 1, immediateSize: 1)
+      code.instruction(.escape0f38, 0x17, reg: 0, 0, .register(0), isW: false, isL: true, prefix: 1)
+      let areEmpty = code.jump(if: HostCondition.zero)
+      for number in 0..<16 {
+        // VMOVUPS, VINSERTF128.
+        code.instruction(
+          .escape0f, 0x10, reg: number, 0, Self.state(rax, StateOffset.xmm(number)), isW: false, isL: false, prefix: 0)
+        code.instruction(
+          .escape0f3a, 0x18, reg: number, number, Self.state(rax, StateOffset.ymmHigh(number)), isW: false, isL: true,
+          prefix: 1, immediate: 1, immediateSize: 1)
+      }
+      code.byte(0xc3)
+      code.resolve(areEmpty)
+      code.bytes(0xc5, 0xf8, 0x77)
+    }
+    for number in 0..<16 {
+      code.instruction(.escape0f, 0x10, reg: number, Self.state(rax, StateOffset.xmm(number)), size: 4)
     }
     code.byte(0xc3)
     code.align(to: 16)
@@ -302,17 +333,15 @@ extension Translator {
     HostRegister.rdx, HostRegister.rsi, HostRegister.rdi, HostRegister.r8, HostRegister.r9, HostRegister.r10,
   ]
 
-  private func emitRefill(_ code: inout HostAssembler, _ set: Int, _ slot: Int, isWrite: Bool) -> Int {
+  private func emitRefill(_ code: inout HostAssembler, _ set: Int, isWrite: Bool) -> Int {
     let rax = HostRegister.rax
     let rcx = HostRegister.rcx
     let r11 = HostRegister.r11
-    let place = FrameOffset.slot(set, slot)
-    let page = place + (isWrite ? SlotOffset.writePage : SlotOffset.readPage)
-    let addend = place + (isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend)
     let tag = isWrite ? TLBOffset.writeTag : TLBOffset.readTag
     let start = code.position
     code.store(rcx, .frame(FrameOffset.scratch))
     code.store(rax, .frame(FrameOffset.scratch + 8))
+    code.store(r11, .frame(FrameOffset.scratch + 16))
     let again = code.position
     // The entry's place: see `TranslationCache.index`; 32 bytes each.
     code.move(rcx, rax)
@@ -322,13 +351,20 @@ extension Translator {
     code.arithmetic(4, .register(rcx), immediate: Int32((TranslationCache.pageCount - 1) << 5), size: 4)
     code.arithmetic(0, rcx, .frame(FrameOffset.set(set, SlotSetOffset.tlb)))
     code.arithmetic(5, rax, Self.state(rcx, tag))
+    code.arithmetic(4, .register(r11), immediate: Int32(1 << RefillRequest.limitBits - 1), size: 4)
     code.arithmetic(7, rax, .register(r11))
     let isMiss = code.jump(if: HostCondition.above)
+    // The slot's place.
+    code.load(r11, .frame(FrameOffset.scratch + 16), size: 4)
+    code.instruction(
+      .primary, 0xc1, reg: 5, .register(r11), size: 4, immediate: RefillRequest.limitBits, immediateSize: 1)
+    code.loadAddress(rax, .frame(FrameOffset.slot(set, 0)))
+    code.arithmetic(0, r11, .register(rax))
     code.load(rax, Self.state(rcx, tag))
-    code.store(rax, .frame(page))
-    code.load(r11, Self.state(rcx, TLBOffset.host))
-    code.arithmetic(5, r11, .register(rax))
-    code.store(r11, .frame(addend))
+    code.store(rax, Self.state(r11, isWrite ? SlotOffset.writePage : SlotOffset.readPage))
+    code.load(rcx, Self.state(rcx, TLBOffset.host))
+    code.arithmetic(5, rcx, .register(rax))
+    code.store(rcx, Self.state(r11, isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend))
     code.instruction(
       .primary, 0xc7, reg: 0, .frame(FrameOffset.set(set, SlotSetOffset.wasFilled)), size: 4, immediate: 1,
       immediateSize: 4)
@@ -338,7 +374,6 @@ extension Translator {
     code.resolve(isMiss)
     code.arithmetic(7, .register(rax), immediate: 0xfff)
     let crosses = code.jump(if: HostCondition.belowOrEqual)
-    code.store(r11, .frame(FrameOffset.scratch + 16))
     for register in Self.volatileRegisters { code.push(register) }
     code.arithmetic(5, .register(HostRegister.rsp), immediate: 8)
     emitIfVectorsAreLoaded(&code, call: glue.putVectors)

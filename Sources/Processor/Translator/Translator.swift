@@ -16,9 +16,9 @@ import X86
 /// **Registers.** Twelve guest registers live in host registers (`GuestRegisters`), the others in the `TranslationFrame`,
 /// which lies next to the code and is addressed relative to RIP. `CPUState` is whole whenever the chain runs.
 ///
-/// **Flags** are the host's where they can be. Checks of memory accesses destroy them, so they are saved before, with LAHF
-/// and SETO, if an instruction has written them since they were saved last; whoever reads them later has them restored.
-/// At the borders of blocks they are in the frame. So they are exact at every instruction that may leave.
+/// **Flags** are the host's where they can be. Checks of memory accesses destroy them; then they are made again where
+/// somebody needs them, if their `FlagRecipe` allows it, or are saved before, with LAHF and SETO, and restored. At the
+/// borders of blocks they are in the frame. So they are exact at every instruction that may leave.
 ///
 /// **Memory.** For each base register the frame keeps the page that it pointed to last, with the distance to the host's
 /// page. An access is compared with that page and, if it is the same, done in place; if not, the TLB is looked up, then the
@@ -31,18 +31,23 @@ import X86
 /// their branches go, and that this is within the limit, is known when they are decoded.
 ///
 /// **Control.** A jump within the guest's page leads directly from translation to translation once both are there.
-/// Elsewhere the block cache is looked up in line: nothing is known of other pages' translations. A block that is dropped
-/// has its entry overwritten with a jump that leaves, so nobody needs to know who jumps to it.
+/// A direct jump to another page does so as long as nothing has changed in what linear pages mean
+/// (`TranslationCache.linkStamp`); after that, and for indirect jumps and returns, the block cache is looked up in line. A
+/// block that is dropped has its entry overwritten with a jump that leaves, so nobody needs to know who jumps to it.
 ///
 /// **Counting.** Each block subtracts its instructions from a register when it is entered. The register holds a slice of
 /// the budget; when it runs out, attention is looked at.
 final class Translator {
   let memory: CodeMemory
   let frame: UnsafeMutablePointer<TranslationFrame>
-  /// Bytes of code memory in use.
+  /// Bytes of code memory in use for what runs often, from its beginning on.
   var used = 0
+  /// The end of what is in use for what runs rarely. It is kept apart, so that what runs often is on few pages.
+  var coldUsed = 0
   /// Where the code of blocks begins, behind the common routines.
   var firstBlockPosition = 0
+  /// Where code that runs rarely begins: most code does.
+  private let firstColdPosition: Int
   private var largestUse = 0
   private var emptyingCount: UInt64 = 0
   /// Blocks that were translated.
@@ -53,6 +58,12 @@ final class Translator {
   static let slice: Int32 = 4096
   /// Most bytes that one block's translation takes.
   static let blockReserve = 64 << 10
+
+  /// How many jumps to other pages whose links are void are looked up between two that are linked anew.
+  static let lookUpCount: Int64 = 16
+  /// How many refused groups, each within so many instructions of the last, make a block do without groups.
+  static let refusalLimit: UInt32 = 16
+  static let refusalDistance: Int64 = 1024
 
   /// A page that no slot holds: addresses on it are not canonical, and nobody can guess it. Behind it is a page of zeros,
   /// so that a guess would harm nobody but the guest.
@@ -75,6 +86,7 @@ final class Translator {
     self.options = options
     self.hasWideVectors = hasWideVectors
     memory = try CodeMemory(size: options.capacity, dataSize: MemoryLayout<TranslationFrame>.size)
+    firstColdPosition = memory.size / 3
     frame = memory.data.assumingMemoryBound(to: TranslationFrame.self)
     instructions = .allocate(capacity: Self.longestBlock)
     operands = .allocate(capacity: Self.longestBlock * Self.operandCapacity)
@@ -86,6 +98,7 @@ final class Translator {
     // No table and no epoch: the slots are emptied before they are used.
     frame.pointee.sets.0.epoch = ~0
     frame.pointee.sets.1.epoch = ~0
+    coldUsed = firstColdPosition
     emitGlue()
     firstBlockPosition = used
     nameGlue()
@@ -101,19 +114,24 @@ final class Translator {
   var noPageAddend: UInt64 { UInt64(UInt(bitPattern: emptyPage)) &- noPage }
 
   /// Whether another block's translation might not fit.
-  var isNearlyFull: Bool { memory.size - used < Self.blockReserve }
+  var isNearlyFull: Bool {
+    firstColdPosition - used < Self.blockReserve || memory.size - coldUsed < Self.blockReserve
+  }
+
+  private var usedCount: Int { used + coldUsed - firstColdPosition }
 
   /// Forgets all translations. No operation refers to them any more.
   func removeAll() {
     if used > firstBlockPosition { emptyingCount &+= 1 }
-    largestUse = max(largestUse, used)
+    largestUse = max(largestUse, usedCount)
     used = firstBlockPosition
+    coldUsed = firstColdPosition
   }
 
   /// What has been done until now.
   var statistics: TranslationStatistics {
     TranslationStatistics(
-      blockCount: blockCount, codeSize: max(largestUse, used), emptyingCount: emptyingCount,
+      blockCount: blockCount, codeSize: max(largestUse, usedCount), emptyingCount: emptyingCount,
       instructionCount: frame.pointee.translatedCount)
   }
 
@@ -127,47 +145,125 @@ final class Translator {
     unsafeBitCast(address(of: position), to: OperationHandler.self)
   }
 
+  /// What an operation's handler was before the operation became one that enters its translation: before the thunk
+  /// stands the handler whose place it took.
+  func ownHandler(_ handler: OperationHandler) -> OperationHandler {
+    let offset = unsafeBitCast(handler, to: UnsafeRawPointer.self) - memory.executable
+    guard offset >= firstBlockPosition, offset < memory.size else { return handler }
+    return (memory.executable + offset - 8).loadUnaligned(as: OperationHandler.self)
+  }
+
   /// Code of every mode. Single steps are the interpreter's.
   static func translates(_ mode: CodeMode) -> Bool { !mode.contains(.stepping) }
 
   // MARK: Links
 
-  /// Lets the jump of an exit lead to `block` directly, if that is translated.
+  /// Lets the jump of an exit lead to `block` directly, if that is translated. See `ExitLink`.
   func link(_ record: UnsafePointer<ExitRecord>, to block: UnsafeMutablePointer<CodeBlock>) {
-    guard record.pointee.link != ~0, let entry = block.pointee.entry, entry != untranslatedEntry else { return }
-    let place = Int(truncatingIfNeeded: record.pointee.link)
+    guard record.pointee.link != ~0, let operation = record.pointee.operation, let entry = block.pointee.entry,
+      entry != untranslatedEntry
+    else { return }
+    var code = HostAssembler(memory, at: Int(truncatingIfNeeded: record.pointee.link))
+    let budget = HostOperand.register(GuestRegisters.budget)
     let target = entry - memory.executable
-    // The second jump leads to the block; then the first leads to the code before the second.
-    let second = place + 5 + ExitLink.refundSize
-    (memory.writable + second + 1).storeBytes(of: Int32(truncatingIfNeeded: target - second - 5), as: Int32.self)
-    (memory.writable + place + 1).storeBytes(of: 0, as: Int32.self)
+    let refund = Int32(operation.pointee.detail)
+    guard isTranslation(at: target) else {
+      // The chain charges the block when it enters it.
+      code.arithmeticWide(0, budget, immediate: refund)
+      code.jump(to: target)
+      return
+    }
+    let charge = Int32(truncatingIfNeeded: block.pointee.instructionCount)
+    code.arithmeticWide(5, budget, immediate: charge &- refund)
+    code.jump(if: HostCondition.notSign, to: target + BlockEntry.checkSize)
+    code.arithmeticWide(0, budget, immediate: charge)
+    code.jump(to: target)
+  }
+
+  /// Lets the jump of an exit to another page lead to `block` directly, if that is translated: as long as the page that the
+  /// jump is on is `page`, and what was found on pages is there. See `CrossExit`.
+  func link(
+    _ record: UnsafePointer<ExitRecord>, on page: UInt64, to block: UnsafeMutablePointer<CodeBlock>,
+    by displacement: Int32, isGlobal: Bool
+  ) {
+    let stamp = isGlobal ? frame.pointee.globalLinkStamp : frame.pointee.linkStamp
+    guard let operation = record.pointee.operation, let entry = block.pointee.entry, entry != untranslatedEntry,
+      isTranslation(at: entry - memory.executable), stamp != 0
+    else { return }
+    let place = UnsafeRawPointer(record + 1) - memory.executable
+    let link = (memory.writable + place).assumingMemoryBound(to: CrossLink.self)
+    link.pointee.page = page
+    let otherwise = Int(truncatingIfNeeded: link.pointee.otherwise)
+    var code = HostAssembler(memory, at: Int(truncatingIfNeeded: record.pointee.link))
+    let second = GuestRegisters.second
+    code.instruction(
+      .primary, 0x81, reg: 7, .frame(isGlobal ? FrameOffset.globalLinkStamp : FrameOffset.linkStamp), size: 4,
+      immediate: Int64(stamp), immediateSize: 4)
+    code.jump(if: HostCondition.notZero, to: otherwise)
+    code.load(second, .frame(FrameOffset.codePage))
+    code.arithmetic(7, second, code.data(at: place))
+    code.jump(if: HostCondition.notZero, to: otherwise)
+    code.arithmeticWide(0, .register(second), immediate: displacement)
+    code.store(second, .frame(FrameOffset.codePage))
+    let target = entry - memory.executable
+    let charge = Int32(truncatingIfNeeded: block.pointee.instructionCount)
+    let budget = HostOperand.register(GuestRegisters.budget)
+    code.arithmeticWide(5, budget, immediate: charge &- Int32(operation.pointee.detail))
+    code.jump(if: HostCondition.notSign, to: target + BlockEntry.checkSize)
+    code.arithmeticWide(0, budget, immediate: charge)
+    code.jump(to: target)
+  }
+
+  /// Whether a block's entry is that of a translation, not what leads to the chain.
+  private func isTranslation(at entry: Int) -> Bool {
+    (memory.writable + entry).loadUnaligned(as: UInt16.self) != BlockEntry.constantOpcode
   }
 
   /// Makes a dropped block's translation lead to what memory holds now, whoever jumps to it.
   func unlink(_ block: UnsafeMutablePointer<CodeBlock>) {
     guard let entry = block.pointee.entry, entry != untranslatedEntry else { return }
     let position = entry - memory.executable
-    // The block's first bytes: a jump to where a block without a translation is entered. R11 names the block.
-    let constant = position - BlockEntry.staleSize
     // One that has no translation leads there already.
-    guard (memory.writable + position).loadUnaligned(as: UInt16.self) != BlockEntry.constantOpcode else { return }
-    let jump = memory.writable + position
-    jump.storeBytes(of: 0xe9, as: UInt8.self)
-    (jump + 1).storeBytes(of: Int32(truncatingIfNeeded: constant - position - 5), as: Int32.self)
+    guard isTranslation(at: position) else { return }
+    // The check of the budget leads to what runs rarely, before which stands what a dropped block leads to.
+    let jump = position + BlockEntry.checkSize
+    let stale = jump + Int((memory.writable + jump - 4).loadUnaligned(as: Int32.self)) - BlockEntry.staleSize
+    redirect(position, to: stale, charged: stale - BlockEntry.refundSize)
+  }
+
+  /// Makes both ways into a translation lead elsewhere: its entry, and the place behind the check of the budget, where
+  /// the block has been charged.
+  func redirect(_ entry: Int, to place: Int, charged: Int) {
+    var code = HostAssembler(memory, at: entry)
+    code.jump(to: place)
+    code.position = entry + BlockEntry.checkSize
+    code.jump(to: charged)
   }
 }
 
-/// Code before each block's entry: R11 gets the block, and the chain its first operation.
+/// What a block's translation begins with: SUB budget, imm8; JS rel32 to what runs rarely.
 enum BlockEntry {
-  /// MOV R11, imm64; JMP rel32.
+  static let checkSize = 10
+  /// What a dropped block's entry leads to. MOV R11, imm64; JMP rel32: R11 gets the block, and the chain its first
+  /// operation.
   static let staleSize = 15
+  /// ADD budget, imm32 before it, for who has charged the block.
+  static let refundSize = 7
   /// The first two bytes of that MOV.
   static let constantOpcode: UInt16 = 0xbb49
 }
 
-/// An exit that can be linked: JMP to what leaves, later to the next instruction; ADD budget, imm32; JMP to the block.
+/// An exit that can be linked. Not yet linked, it is a JMP to what leaves. Linked: SUB budget, imm32 with what the block
+/// costs less what this one had left; JNS behind the block's own check; and where the budget does not suffice, ADD budget,
+/// imm32 with what the block costs and JMP to that check.
 enum ExitLink {
-  static let refundSize = 7
+  static let size = 7 + 6 + 7 + 5
+}
+
+/// An exit to another page. Not yet linked, it is a JMP to what leaves. Linked: CMP of a stamp, JNE; MOV, CMP of the code
+/// page, JNE; ADD, MOV: the target's page; and an `ExitLink`.
+enum CrossExit {
+  static let size = 10 + 6 + 7 + 7 + 6 + 7 + 7 + ExitLink.size
 }
 
 extension SoftwareProcessor {
@@ -191,13 +287,37 @@ extension SoftwareProcessor {
       block.pointee.entry = translator.address(of: entry)
       return
     }
-    translator.used = translation.code.position
     translator.blockCount &+= 1
+    install(translation, translator)
+  }
+
+  /// Translates a block once more, without groups of accesses, because they have crossed into other pages too often.
+  func translateWithoutGroups(_ block: UnsafeMutablePointer<CodeBlock>) {
+    guard let translator, block.pointee.isDead == 0, !translator.isNearlyFull, let entry = block.pointee.entry else {
+      return
+    }
+    let control = nativeMXCSR()
+    nativeSetMXCSR(XSaveArea.initialMXCSR)
+    defer { nativeSetMXCSR(control) }
+    guard var translation = BlockTranslation(translator, self, block, hasGroups: false), translation.emit() else {
+      return
+    }
+    install(translation, translator)
+    translator.redirect(
+      entry - translator.memory.executable, to: translation.entry, charged: translation.entry + BlockEntry.checkSize)
+  }
+
+  private func install(_ translation: BlockTranslation, _ translator: Translator) {
+    let block = translation.block
     tell(translation)
+    translator.used = translation.hotEnd
+    translator.coldUsed = translation.code.position
     for (operation, position) in translation.resumptions {
       translation.operations[operation].handler = translator.handler(at: position)
     }
-    if translation.isWorthEntering { lead.pointee.handler = translator.handler(at: translation.thunk) }
+    if translation.isWorthEntering {
+      block.pointee.operations.pointee.handler = translator.handler(at: translation.thunk)
+    }
     block.pointee.entry = translator.address(of: translation.entry)
   }
 }

@@ -122,4 +122,24 @@ struct TranslatedSafetyTests {
       #expect(try twins.run(undefined: undefined, "DIV by \(divisor)") == .halt)
     }
   }
+
+  /// An access that a later check of its instruction refuses leaves no mark in the page tables.
+  @Test func marksOfRefusedAccesses() throws {
+    let missing = Window.linear + Window.missing * 0x1000
+    // MOV RSP, RBX; PUSH QWORD [RAX]: the read faults, and the stack's page stays clean.
+    try Self.run([0x48, 0x89, 0xdc, 0xff, 0x30], rbx: Window.linear + 0x800, rax: missing, "PUSH of what is missing")
+    // MOVAPS XMM0, [RBX + 4], [RBX + RAX], and a store.
+    try Self.run([0x0f, 0x28, 0x43, 4], rbx: Window.linear, "MOVAPS")
+    try Self.run([0x0f, 0x28, 0x04, 0x03], rbx: Window.linear, rax: 8, "MOVAPS with an index")
+    try Self.run([0x0f, 0x29, 0x03], rbx: Window.linear + 8, "MOVAPS to memory")
+  }
+
+  /// Where what one register points to lies across a page boundary, accesses are not checked together for ever.
+  @Test(arguments: [0x8b, 0x89] as [UInt8]) func groupsAcrossPages(_ opcode: UInt8) throws {
+    // MOV RSI, 40; loop: MOV ECX, [RBX - 16]; MOV EDX, [RBX + 16]; ADD RBX, 1; DEC RSI; JNZ loop, or stores.
+    try Self.run(
+      [
+        0xbe, 40, 0, 0, 0, opcode, 0x4b, 0xf0, opcode, 0x53, 0x10, 0x48, 0x83, 0xc3, 1, 0x48, 0xff, 0xce, 0x75, 0xf1,
+      ], rbx: Window.linear + 0x1000 - 20, "groups across pages")
+  }
 }

@@ -134,9 +134,8 @@ final class TwinMachines {
       let number = (offset - StateOffset.xmm(0)) / 16
       check("xmm\(number)", Self.quad(one, offset), Self.quad(other, offset))
     }
-    // Translated code sets accessed and dirty bits earlier: of a page that an instruction would have come to after a
-    // fault.
-    for page in 0..<machines[0].memory.size >> 12 where page != Window.table >> 12 {
+    // The page tables with their accessed and dirty bits among it.
+    for page in 0..<machines[0].memory.size >> 12 {
       guard let host = machines[0].memory.hostPage(of: GuestPhysicalAddress(page << 12)),
         let otherHost = machines[1].memory.hostPage(of: GuestPhysicalAddress(page << 12))
       else { continue }
