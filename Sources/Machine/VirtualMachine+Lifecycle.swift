@@ -16,6 +16,7 @@ extension VirtualMachine {
         try powerOn()
       }
       startClock()
+      if snapshot != nil { paravirtualClock?.resume() }
     }
     events.publish(.lifecycle(.started))
     control.lock()
@@ -63,7 +64,10 @@ extension VirtualMachine {
     control.lock()
     guard pauseIsWanted, outcome == nil else { return control.unlock() }
     pauseIsWanted = false
-    lock.withLock { startClock() }
+    lock.withLock {
+      startClock()
+      paravirtualClock?.resume()
+    }
     wakeAll()
     control.unlock()
     events.publish(.lifecycle(.resumed))
@@ -74,7 +78,6 @@ extension VirtualMachine {
     let before = clock.timeStampOffset
     clock.start()
     for cpu in cpus { cpu.state.pointee.tscOffset &+= clock.timeStampOffset &- before }
-    paravirtualClock?.resume()
   }
 
   /// Resets the machine as its reset button would. Any thread.
