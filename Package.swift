@@ -93,7 +93,8 @@ let package = Package(
     .testTarget(
       name: "MachineTests",
       dependencies: [
-        "CHost", "Host", "Machine", "Memory", "Storage", "TestSupport", "X86", .product(name: "Logging", package: "swift-log"),
+        "CHost", "Host", "Machine", "Memory", "Storage", "TestSupport", "X86",
+        .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .testTarget(name: "MemoryTests", dependencies: ["Memory", "X86"], swiftSettings: strict),

@@ -67,7 +67,8 @@ struct CPUModelWalkTests {
     case .extended1ECX: leaf(0x8000_0001).ecx
     case .extended1EDX: leaf(0x8000_0001).edx
     case .extended7EDX: leaf(0x8000_0007).edx
-    case .kvmEAX: model.features.contains(.kvmClock) ? leaf(0x4000_0001).eax : 0
+    // Behind KVM's name only: "KVMK" are its first letters.
+    case .kvmEAX: identify(model, 0x4000_0000).ebx == 0x4b4d_564b ? identify(model, 0x4000_0001).eax : 0
     case .extended8EBX: leaf(0x8000_0008).ebx
     case .extended21EAX: leaf(0x8000_0021).eax
     }
