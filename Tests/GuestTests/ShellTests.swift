@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 extension GuestTests {
@@ -84,6 +85,8 @@ extension GuestTests {
     private func jobControl(_ console: GuestConsole) throws {
       try console.type("echo 'WAIT''ING'; sleep 1000\n")
       try console.wait(for: "WAITING\r\n")
+      // The shell, which ignores the key, has the terminal until it has given it to what it starts.
+      usleep(500_000)
       try console.type("\u{3}")
       try console.wait(for: "# ")
       try console.type("echo status is $?\n")
