@@ -83,8 +83,8 @@ import X86
       default: bench.ide.withstand(1, seed: random.next(), offsets: 9)
       }
     }
-    // The accesses got as far as the disks.
-    #expect(bench.disk.requests.count > 0 && bench.disc.requests.count > 0)
+    // The accesses got as far as the disk.
+    #expect(bench.disk.requests.count > 0)
     bench.disk.failure = nil
     bench.ide.reset()
     bench.disk.completeAll()
@@ -123,8 +123,8 @@ import X86
       default: bench.ahci.withstand(1, seed: random.next(), offsets: 0x500)
       }
     }
-    // The accesses got as far as the disks.
-    #expect(bench.disk.requests.count > 0 && bench.disc.requests.count > 0)
+    // The accesses got as far as the disk.
+    #expect(bench.disk.requests.count > 0)
     bench.disk.failure = nil
     bench.ahci.reset()
     bench.disk.completeAll()
