@@ -66,7 +66,9 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "TestSupport",
-      dependencies: ["CHost", "Host", "Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
+      dependencies: [
+        "CHost", "Host", "Machine", "Memory", "Storage", "X86", .product(name: "Logging", package: "swift-log"),
+      ],
       path: "Tests/TestSupport", swiftSettings: strict),
     // Random guests on the engine, for `make fuzz`; its test runs a few of them.
     .executableTarget(

@@ -17,6 +17,12 @@ public struct ImageCommit {
     overlay = try Qcow2Image(file, backing: base)
   }
 
+  /// `base` is the overlay's backing image, and can be written.
+  public init(_ overlay: Qcow2Image, into base: any DiskImage) {
+    self.overlay = overlay
+    self.base = base
+  }
+
   /// What is written to.
   public var target: String { base.name }
   public var size: UInt64 { overlay.size }
