@@ -77,3 +77,12 @@ extension SeededRandom {
     return bytes
   }
 }
+
+extension [UInt8] {
+  /// A number that stands in an image, the highest byte first.
+  func bigEndian(at offset: Int) -> UInt64 { self[offset..<offset + 8].reduce(0) { $0 << 8 | UInt64($1) } }
+
+  mutating func setBigEndian<Number: FixedWidthInteger>(_ value: Number, at offset: Int) {
+    Swift.withUnsafeBytes(of: value.bigEndian) { replaceSubrange(offset..<offset + $0.count, with: $0) }
+  }
+}

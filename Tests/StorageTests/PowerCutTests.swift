@@ -14,7 +14,8 @@ import Testing
     var seed: UInt64
 
     var description: String {
-      "version \(version), clusters of \(clusterSize), \(refcountBits) bits\(hasBacking ? ", backing file" : ""), seed \(seed)"
+      "version \(version), clusters of \(clusterSize), \(refcountBits) bits"
+        + "\(hasBacking ? ", backing file" : ""), seed \(seed)"
     }
   }
 

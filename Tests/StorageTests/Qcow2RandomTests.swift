@@ -43,10 +43,10 @@ import Testing
       flat.write(base, at: 0)
       creation.backing = ("base.raw", .raw)
     }
-    try creation.write(to: HostFile.create(path: path))
+    try patiently { try creation.write(to: HostFile.create(path: path)) }
     var snapshots: [String: FlatDisk] = [:]
     for round in 0..<4 {
-      let image = try ImageReference(path: path).openQcow2 { Issue.record("\($0)") }
+      let image = try patiently { try ImageReference(path: path).openQcow2 { Issue.record("\($0)") } }
       for _ in 0..<40 { try step(image, &flat, &random) }
       if kind.refcountBits > 1 { try snapshotStep(image, &flat, &snapshots, &random) }
       if random.next() & 1 == 0, kind.version == 3 || snapshots.isEmpty {

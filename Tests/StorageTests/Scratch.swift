@@ -18,10 +18,25 @@ final class Scratch {
 
   /// A file with these bytes.
   func file(_ name: String, _ bytes: [UInt8]) throws -> String {
-    let file = try HostFile.create(path: file(name))
+    let path = file(name)
+    let file = try patiently { try HostFile.create(path: path) }
     try bytes.withUnsafeBytes { try file.write([$0], at: 0) }
     return file.name
   }
+}
+
+/// Runs `body` again for a while where an image is in use: a process that another test is starting has all files of this
+/// one for a moment, and with them their locks.
+func patiently<Value>(_ body: () throws -> Value) throws -> Value {
+  for _ in 0..<200 {
+    do {
+      return try body()
+    } catch let failure as ImageFailure {
+      guard case .inUse = failure.reason else { throw failure }
+      usleep(5000)
+    }
+  }
+  return try body()
 }
 
 /// A tool of the host's that judges images.

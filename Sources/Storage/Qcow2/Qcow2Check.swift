@@ -24,12 +24,23 @@ public struct Qcow2Check {
   private var l1Tables: [[Qcow2Entry]] = []
   private var snapshots: [Qcow2Snapshot] = []
 
+  /// More clusters of a file than are counted: 128 GiB with the smallest, 16 TiB with usual ones. The counts take 8 bytes
+  /// each, and a file of holes claims any number of clusters for nothing.
+  private static let clusterLimit: UInt64 = 1 << 28
+  /// Entries of all bitmap tables together that are believed.
+  private static let bitmapLimit: UInt64 = 64 << 20
+
   /// Gets ready to look at the image in `file`, which nobody else may be writing.
   public init(_ file: any ImageFile) throws(ImageFailure) {
     self.file = file
     header = try Qcow2Header(of: file)
     geometry = Qcow2Geometry(clusterBits: header.clusterBits, refcountOrder: header.refcountOrder)
     fileClusters = geometry.clusters(forBytes: try file.size())
+    guard fileClusters <= Self.clusterLimit else {
+      throw ImageFailure(
+        file.name,
+        .unsupported("its file has \(fileClusters) clusters, and at most \(Self.clusterLimit) can be counted"))
+    }
     references = ReferenceCounts(clusters: fileClusters)
   }
 
@@ -41,9 +52,18 @@ public struct Qcow2Check {
     return copy.report
   }
 
-  /// Puts right what is wrong, and returns what was.
+  /// Puts right what is wrong, and returns what was. What one repair has uncovered is for another, up to three.
   @discardableResult
   public func repair(_ extent: Repair) throws(ImageFailure) -> ImageCheckReport {
+    let report = try repairOnce(extent)
+    for _ in 1..<3 {
+      let next = try Qcow2Check(file).repairOnce(extent)
+      if next.isSound && next.leaks == 0 || extent == .leaks && !next.isSound { break }
+    }
+    return report
+  }
+
+  private func repairOnce(_ extent: Repair) throws(ImageFailure) -> ImageCheckReport {
     var copy = self
     try copy.walk()
     try copy.compare()
@@ -78,6 +98,8 @@ public struct Qcow2Check {
 
   /// Counts a table of the image's own.
   private mutating func count(_ offset: UInt64, bytes: UInt64, _ what: String) {
+    // Where nothing is matters to nobody.
+    guard bytes > 0 else { return }
     let first = geometry.cluster(of: offset)
     let clusters = first..<first + geometry.clusters(forBytes: bytes)
     if references.contains(clusters) {
@@ -121,7 +143,6 @@ public struct Qcow2Check {
       if entry.isCompressed {
         report.compressedClusters += 1
         report.fragmentedClusters += 1
-        previousEnd = 0
       } else {
         if previousEnd != 0, entry.offset != previousEnd { report.fragmentedClusters += 1 }
         previousEnd = entry.offset + geometry.clusterSize
@@ -144,10 +165,8 @@ public struct Qcow2Check {
 
   /// Bitmaps that are said to be right have clusters, too (docs/interop/qcow2.txt, "Bitmaps").
   private mutating func walkBitmaps() throws(ImageFailure) {
-    guard header.hasBitmaps,
-      let bitmaps = try Qcow2Extension.read(from: file, header: header).first(where: {
-        $0.type == Qcow2Extension.bitmaps
-      }),
+    let extensions = try Qcow2Extension.read(from: file, header: header)
+    guard header.hasBitmaps, let bitmaps = extensions.first(where: { $0.type == Qcow2Extension.bitmaps }),
       bitmaps.data.count >= 24
     else { return }
     let size: UInt64 = bitmaps.data.bigEndian(at: 8)
@@ -156,12 +175,16 @@ public struct Qcow2Check {
     count(offset, bytes: size, "bitmap directory")
     let directory = try file.bytes(at: offset, count: Int(size), what: "bitmap directory")
     var position = 0
+    var total: UInt64 = 0
     while directory.count - position >= 24 {
       let table: UInt64 = directory.bigEndian(at: position)
       let entries = UInt64(directory.bigEndian(at: position + 8, as: UInt32.self))
       let nameSize = Int(directory.bigEndian(at: position + 18, as: UInt16.self))
       let extraSize = Int(directory.bigEndian(at: position + 20, as: UInt32.self))
-      guard entries <= 8 << 20 else { return report.addCorruption("a bitmap table claims to have \(entries) entries") }
+      total += entries
+      guard total <= Self.bitmapLimit else {
+        return report.addCorruption("its bitmap tables claim to have \(total) entries")
+      }
       count(table, bytes: entries * 8, "bitmap table")
       for entry in try file.bytes(at: table, count: Int(entries) * 8, what: "bitmap table").bigEndianNumbers {
         let cluster = Qcow2Entry(raw: entry).offset
@@ -175,7 +198,8 @@ public struct Qcow2Check {
 
   private mutating func compare() throws(ImageFailure) {
     let coding = RefcountCoding(order: geometry.refcountOrder)
-    var stored = [UInt64](repeating: 0, count: Int(fileClusters))
+    // Like references, counts are cut off at what 32 bits hold.
+    var stored = [UInt32](repeating: 0, count: Int(fileClusters))
     let tableBytes = header.refcountTableClusters << header.clusterBits
     let table = (try? file.bytes(at: header.refcountTableOffset, count: tableBytes, what: ""))?.bigEndianNumbers ?? []
     if table.isEmpty { report.addCorruption("the refcount table cannot be read") }
@@ -205,7 +229,7 @@ public struct Qcow2Check {
           let count = coding.value(block, index)
           let cluster = first + UInt64(index)
           if cluster < fileClusters {
-            stored[Int(cluster)] = count
+            stored[Int(cluster)] = UInt32(clamping: count)
           } else if count > 0 {
             report.leaks += 1
           }
@@ -216,9 +240,9 @@ public struct Qcow2Check {
     try compareMarks(stored)
   }
 
-  private mutating func compareCounts(_ stored: [UInt64]) {
+  private mutating func compareCounts(_ stored: [UInt32]) {
     for cluster in 0..<fileClusters {
-      let (is_, should) = (stored[Int(cluster)], references[cluster])
+      let (is_, should) = (UInt64(stored[Int(cluster)]), references[cluster])
       if should > 0 { report.imageEnd = geometry.offset(ofCluster: cluster + 1) }
       if is_ < should {
         report.addCorruption(
@@ -231,7 +255,7 @@ public struct Qcow2Check {
   }
 
   /// Entries of the active tables are marked as the image's own exactly where the count is 1.
-  private mutating func compareMarks(_ stored: [UInt64]) throws(ImageFailure) {
+  private mutating func compareMarks(_ stored: [UInt32]) throws(ImageFailure) {
     func isOwn(_ entry: Qcow2Entry) -> Bool {
       let cluster = geometry.cluster(of: entry.offset)
       return cluster < fileClusters && stored[Int(cluster)] == 1

@@ -11,7 +11,7 @@ struct Qcow2Extension: Equatable {
   /// All extensions of an image. A broken one is an error.
   static func read(from file: any ImageFile, header: Qcow2Header) throws(ImageFailure) -> [Qcow2Extension] {
     let clusterSize = 1 << header.clusterBits
-    let end = header.backingOffset == 0 ? clusterSize : min(clusterSize, Int(header.backingOffset))
+    let end = header.backingOffset == 0 ? clusterSize : min(clusterSize, Int(clamping: header.backingOffset))
     var extensions: [Qcow2Extension] = []
     guard end > header.length else { return [] }
     // A file may end within its first cluster; beyond it there are zeroes, which end the list.

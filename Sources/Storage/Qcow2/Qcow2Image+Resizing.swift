@@ -58,8 +58,7 @@ extension Qcow2Image {
   /// Cuts off what the file has behind the last cluster in use.
   private func cutFile() throws(ImageFailure) {
     try exclusively { () throws(ImageFailure) in
-      var end = geometry.clusters(forBytes: try file.size())
-      while end > 0, try refcounts.count(end - 1) == 0 { end -= 1 }
+      let end = try refcounts.endOfUse(below: geometry.clusters(forBytes: try file.size()))
       if geometry.offset(ofCluster: end) < (try file.size()) {
         try file.resize(to: geometry.offset(ofCluster: end))
         try file.flush()

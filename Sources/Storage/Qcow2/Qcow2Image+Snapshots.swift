@@ -39,6 +39,9 @@ extension Qcow2Image {
     try exclusively { () throws(ImageFailure) in
       let snapshot = snapshotTable[try Qcow2Snapshot.index(of: idOrName, in: snapshotTable, name)]
       let size = snapshot.diskSize ?? header.size
+      guard geometry.l1Count(forSize: size) <= Qcow2Header.l1Limit else {
+        throw ImageFailure(name, .corrupt("snapshot '\(snapshot.name)' claims to be of a disk of \(size) bytes"))
+      }
       var l1 = try Qcow2State.readL1(file, offset: snapshot.l1Offset, count: snapshot.l1Count)
       let transaction = try Qcow2Transaction(file)
       try transaction.add(1, toAllOf: l1)

@@ -71,6 +71,18 @@ final class Qcow2Refcounts {
     return block
   }
 
+  /// Where the last cluster below `limit` that counts as used ends; 0: there is none.
+  func endOfUse(below limit: UInt64) throws(ImageFailure) -> UInt64 {
+    for number in table.indices.reversed() where table[number] != 0 {
+      let first = UInt64(number) << geometry.blockBits
+      guard first < limit, let block = try block(of: first) else { continue }
+      let bytes = UnsafeRawBufferPointer(block.bytes)
+      let end = Int(min(limit - first, UInt64(geometry.blockCount)))
+      if let last = (0..<end).last(where: { coding.value(bytes, $0) != 0 }) { return first + UInt64(last) + 1 }
+    }
+    return 0
+  }
+
   /// The block must be there.
   private func set(_ cluster: UInt64, to count: UInt64) throws(ImageFailure) {
     guard let block = try block(of: cluster) else { return }

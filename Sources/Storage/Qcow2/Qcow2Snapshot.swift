@@ -1,31 +1,40 @@
 /// An internal snapshot: the disk as it was (docs/interop/qcow2.txt, "Snapshots").
 public struct Qcow2Snapshot: Equatable, Sendable {
+  // As they stand in the file, so that what is written back takes as much room, whatever is in them.
+  private var idBytes: [UInt8]
+  private var nameBytes: [UInt8]
+  /// Extra data; what is known of them are the machine's state's size and the disk's, 8 bytes each.
+  private var extra: [UInt8]
+  /// What stands in the place that the machine's state's size had before there were extra data.
+  private var shortStateSize: UInt32
+
   /// Unique in the image.
-  public var id: String
+  public var id: String { String(decoding: idBytes, as: UTF8.self) }
   /// As the user has called it; not always unique.
-  public var name: String
+  public var name: String { String(decoding: nameBytes, as: UTF8.self) }
   /// Seconds since 1970, and nanoseconds.
   public var seconds: UInt32
   public var nanoseconds: UInt32
   /// How long the machine had been running, in nanoseconds.
   public var machineTime: UInt64
   /// Bytes of a machine's state that are stored with it.
-  public var machineStateSize: UInt64
+  public var machineStateSize: UInt64 { extra.count >= 8 ? extra.bigEndian(at: 0) : UInt64(shortStateSize) }
   /// Of the disk then; nil: as the disk is now (old images do not tell).
-  public var diskSize: UInt64?
+  public var diskSize: UInt64? { extra.count >= 16 ? extra.bigEndian(at: 8) : nil }
   var l1Offset: UInt64
   var l1Count: Int
-  /// Behind what is known of the extra data.
-  var unknownExtra: [UInt8] = []
 
   /// QEMU's limits for a table that is believed.
   private static let tableLimit = 64 << 20
   private static let extraLimit = 1024
+  /// Entries of all snapshots' L1 tables together that are believed, for 512 MiB of them: each is read into memory at times.
+  private static let l1Limit = 64 << 20
 
   /// All snapshots of an image.
   static func readTable(from file: any ImageFile, header: Qcow2Header) throws(ImageFailure) -> [Qcow2Snapshot] {
     var snapshots: [Qcow2Snapshot] = []
     var offset = header.snapshotsOffset
+    var l1Total = 0
     for _ in 0..<header.snapshotCount {
       let fixed = try file.bytes(at: offset, count: 40, what: "snapshot table")
       let idLength = Int(fixed.bigEndian(at: 12, as: UInt16.self))
@@ -40,6 +49,14 @@ public struct Qcow2Snapshot: Equatable, Sendable {
       guard snapshot.l1Count <= Qcow2Header.l1Limit, snapshot.l1Offset & (1 << UInt64(header.clusterBits) - 1) == 0,
         snapshot.l1Offset < 1 << 62
       else { throw ImageFailure(file.name, .corrupt("snapshot '\(snapshot.name)' has an impossible L1 table")) }
+      if let size = snapshot.diskSize, size >= 1 << 62 {
+        throw ImageFailure(
+          file.name, .corrupt("snapshot '\(snapshot.name)' claims to be of a disk of \(size) bytes"))
+      }
+      l1Total += snapshot.l1Count
+      guard l1Total <= l1Limit else {
+        throw ImageFailure(file.name, .corrupt("its snapshots' L1 tables have more than \(l1Limit) entries"))
+      }
       snapshots.append(snapshot)
       offset += UInt64((40 + rest.count + 7) & ~7)
       guard offset - header.snapshotsOffset <= UInt64(tableLimit) else {
@@ -55,46 +72,38 @@ public struct Qcow2Snapshot: Equatable, Sendable {
     seconds = fixed.bigEndian(at: 16)
     nanoseconds = fixed.bigEndian(at: 20)
     machineTime = fixed.bigEndian(at: 24)
-    machineStateSize = extraLength >= 8 ? rest.bigEndian(at: 0) : UInt64(fixed.bigEndian(at: 32, as: UInt32.self))
-    diskSize = extraLength >= 16 ? rest.bigEndian(at: 8) : nil
-    unknownExtra = extraLength > 16 ? Array(rest[16..<extraLength]) : []
-    id = String(decoding: rest[extraLength..<extraLength + idLength], as: UTF8.self)
-    name = String(decoding: rest[(extraLength + idLength)...], as: UTF8.self)
+    shortStateSize = fixed.bigEndian(at: 32)
+    extra = Array(rest[..<extraLength])
+    idBytes = Array(rest[extraLength..<extraLength + idLength])
+    nameBytes = Array(rest[(extraLength + idLength)...])
   }
 
   init(id: String, name: String, seconds: UInt32, nanoseconds: UInt32, diskSize: UInt64, l1Offset: UInt64, l1Count: Int)
   {
-    self.id = id
-    self.name = name
+    idBytes = Array(id.utf8)
+    nameBytes = Array(name.utf8)
     self.seconds = seconds
     self.nanoseconds = nanoseconds
     machineTime = 0
-    machineStateSize = 0
-    self.diskSize = diskSize
+    shortStateSize = 0
+    extra = Array(bigEndian: [0, diskSize])
     self.l1Offset = l1Offset
     self.l1Count = l1Count
   }
 
   /// As it stands in the table.
   var encoded: [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: 56)
+    var bytes = [UInt8](repeating: 0, count: 40)
     bytes.storeBigEndian(l1Offset, at: 0)
     bytes.storeBigEndian(UInt32(l1Count), at: 8)
-    bytes.storeBigEndian(UInt16(id.utf8.count), at: 12)
-    bytes.storeBigEndian(UInt16(name.utf8.count), at: 14)
+    bytes.storeBigEndian(UInt16(idBytes.count), at: 12)
+    bytes.storeBigEndian(UInt16(nameBytes.count), at: 14)
     bytes.storeBigEndian(seconds, at: 16)
     bytes.storeBigEndian(nanoseconds, at: 20)
     bytes.storeBigEndian(machineTime, at: 24)
-    bytes.storeBigEndian(UInt32(truncatingIfNeeded: machineStateSize), at: 32)
-    bytes.storeBigEndian(machineStateSize, at: 40)
-    let hasExtra = diskSize != nil || !unknownExtra.isEmpty
-    if let diskSize { bytes.storeBigEndian(diskSize, at: 48) }
-    let extra = hasExtra ? 16 + unknownExtra.count : 8
-    bytes.storeBigEndian(UInt32(extra), at: 36)
-    if !hasExtra { bytes.removeLast(8) }
-    bytes += unknownExtra
-    bytes += id.utf8
-    bytes += name.utf8
+    bytes.storeBigEndian(shortStateSize, at: 32)
+    bytes.storeBigEndian(UInt32(extra.count), at: 36)
+    bytes += extra + idBytes + nameBytes
     return bytes + [UInt8](repeating: 0, count: (8 - bytes.count % 8) % 8)
   }
 

@@ -45,12 +45,18 @@ struct Qcow2State {
     return try file.bytes(at: offset, count: count * 8, what: "L1 table").bigEndianNumbers.map(Qcow2Entry.init(raw:))
   }
 
-  /// Notes where metadata is. Tables that share a cluster would destroy each other: refused.
+  /// Notes where metadata is. Tables that share a cluster would destroy each other, and those
+  /// beyond the file's end are none: refused.
   private func reserveMetadata(_ file: any ImageFile) throws(ImageFailure) {
+    let fileClusters = geometry.clusters(forBytes: try file.size())
     func reserve(_ offset: UInt64, bytes: UInt64, _ what: String) throws(ImageFailure) {
       guard bytes > 0 else { return }
       let first = geometry.cluster(of: offset)
-      for cluster in first..<first + geometry.clusters(forBytes: bytes)
+      let clusters = first..<first + geometry.clusters(forBytes: bytes)
+      guard clusters.upperBound <= fileClusters else {
+        throw ImageFailure(file.name, .truncated(what: "tables: \(what) would be at offset \(offset)"))
+      }
+      for cluster in clusters
       where !refcounts.reserved.insert(cluster).inserted {
         throw ImageFailure(
           file.name,

@@ -121,9 +121,7 @@ final class Qcow2Transaction {
             "its refcounts have \(1 << geometry.refcountOrder) bits, too few for a cluster that is referred to \(new) times; "
               + "convert it to an image with wider ones"))
       }
-      throw ImageFailure(
-        file.name,
-        .corrupt("the cluster at offset \(geometry.offset(ofCluster: cluster)) is in use, but counts as free"))
+      throw countsAsFree(cluster)
     }
     coding.store(new, page.new, index)
     guard !page.isChanged else { return }
@@ -135,10 +133,26 @@ final class Qcow2Transaction {
   func add(_ change: Int64, toAllOf l1: [Qcow2Entry]) throws(ImageFailure) {
     for entry in l1 where entry.offset != 0 {
       for entry in try l2Table(entry) {
-        for cluster in entry.clusters(geometry) { try add(change, to: cluster) }
+        for cluster in entry.clusters(geometry) { try addReferred(change, to: cluster) }
       }
-      try add(change, to: geometry.cluster(of: entry.offset))
+      try addReferred(change, to: geometry.cluster(of: entry.offset))
     }
+  }
+
+  /// Changes the count of a cluster that a table leads to, so that it counts as used already. What a broken table leads to
+  /// may be anywhere: pages of counts are not made for that.
+  private func addReferred(_ change: Int64, to cluster: UInt64) throws(ImageFailure) {
+    let (number, _) = split(cluster)
+    guard number < oldTable.count, oldTable[number] != 0 || pages[number] != nil, try count(cluster) > 0 else {
+      throw countsAsFree(cluster)
+    }
+    try add(change, to: cluster)
+  }
+
+  private func countsAsFree(_ cluster: UInt64) -> ImageFailure {
+    let (offset, overflow) = cluster.multipliedReportingOverflow(by: geometry.clusterSize)
+    return ImageFailure(
+      file.name, .corrupt("the cluster at offset \(overflow ? .max : offset) is in use, but counts as free"))
   }
 
   /// The entries of an L2 table.

@@ -102,7 +102,10 @@ final class VMDKSparseExtent: @unchecked Sendable {
       let part = buffers.part(done..<done + length)
       switch try grain(position / grainSize) {
       case .zero: part.clear()
-      case .at(let place) where flags & Self.isCompressed == 0: try file.read(part, at: place + inGrain)
+      case .at(let place) where flags & Self.isCompressed == 0:
+        guard try file.read(part, at: place + inGrain) == length else {
+          throw ImageFailure(file.name, .truncated(what: "grains"))
+        }
       case .at(let place):
         let bytes = try expanded.bytes(of: place) { target throws(ImageFailure) in try expand(place, into: target) }
         bytes.withUnsafeBytes { part.copy(from: $0.part(Int(inGrain)..<Int(inGrain) + length)) }
@@ -130,7 +133,18 @@ final class VMDKSparseExtent: @unchecked Sendable {
     let first = try grain(offset / grainSize)
     var length = grainSize - offset % grainSize
     guard case .zero = first else { return ImageExtent(length: length, isZero: false) }
-    while offset + length < size, case .zero = try grain((offset + length) / grainSize) { length += grainSize }
+    while offset + length < size {
+      let next = (offset + length) / grainSize
+      let (number, index) = (Int(next / UInt64(tableLength)), next % UInt64(tableLength))
+      // Without a table, all of its grains are zero.
+      if index == 0, directory[number] == 0 {
+        length += grainSize * UInt64(tableLength)
+      } else if case .zero = try grain(next) {
+        length += grainSize
+      } else {
+        break
+      }
+    }
     return ImageExtent(length: length, isZero: true)
   }
 }
