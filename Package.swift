@@ -74,7 +74,7 @@ let package = Package(
     .executableTarget(
       name: "fuzz",
       dependencies: [
-        "CHost", "CZydis", "Devices", "Host", "Machine", "Memory", "Processor", "TestSupport", "X86",
+        "CHost", "CZydis", "Devices", "Host", "Machine", "Memory", "Processor", "Storage", "TestSupport", "X86",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],

@@ -1,8 +1,9 @@
 import ArgumentParser
 import Glibc
 
-// Random guests on the engine, through its public contracts. Each guest is a number: what it found is found again by
-// `make fuzz SEED=N ARGS='--count 1'`. See `Differential`, `ParallelRun` and `MachineRun` for what is done with one.
+// Random guests on the engine, through its public contracts; random damage to disk images, and random misuse of devices.
+// Each is a number: what it found is found again by `make fuzz SEED=N ARGS='--count 1'`. See `Differential`,
+// `ParallelRun`, `MachineRun`, `ImageRun` and `DeviceRun` for what is done with one.
 
 @main struct Fuzz: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -15,7 +16,7 @@ import Glibc
   var count: UInt64?
   @Option(help: "For how many seconds.")
   var time: Double?
-  @Option(help: "What is done with guests: differential, parallel, machine; by default each in turn.")
+  @Option(help: "What is done: differential, parallel, machine, image, device; by default each in turn.")
   var kind: FuzzKind?
   @Flag(help: "Go on after failures.")
   var keepGoing = false
@@ -39,7 +40,7 @@ import Glibc
         instructions += try kind.run(seed)
       } catch {
         failures += 1
-        print("\(Scenario(seed: seed).title): \(error)\n  \(kind.command(seed))")
+        print("\(kind.title(seed)): \(error)\n  \(kind.command(seed))")
         if !keepGoing { throw ExitCode(1) }
       }
       done += 1
