@@ -169,4 +169,46 @@ private final class SlowImage: DiskImage, @unchecked Sendable {
     #expect(done.withLock { $0 } == 8)
     try queue.close()
   }
+
+  /// While requests are quick, one worker does them; a flush keeps nobody from going on.
+  @Test func quickRequestsDoNotWaitForAFlush() throws {
+    let image = SlowImage()
+    let queue = queue(image)
+    let read = BlockRequest(
+      .read, offset: 0, count: 512, memory: [.guest(GuestPhysicalAddress(0x1000), count: 512)])
+    for _ in 0..<20 {
+      #expect(results(queue, [BlockRequest](repeating: read, count: 10)).allSatisfy { $0 == .success })
+    }
+    let before = image.gate.withLock { image.calls }
+    image.isHeld = true
+    let done = Mutex(0)
+    lock.withLock {
+      for request in [BlockRequest(.flush), read] { queue.submit(request) { _ in done.withLock { $0 += 1 } } }
+    }
+    // Both have reached the image, though neither may return.
+    image.gate.withLock {
+      while image.calls < before + 2 { image.gate.wait() }
+      image.isHeld = false
+      image.gate.broadcast()
+    }
+    queue.drain()
+    #expect(done.withLock { $0 } == 2)
+    try queue.close()
+  }
+
+  @Test func thePaceFollowsManyNotOne() {
+    var pace = DiskPace()
+    #expect(!pace.isQuick)
+    var count = 0
+    while !pace.isQuick {
+      pace.note(5_000)
+      count += 1
+    }
+    #expect(5...40 ~= count)
+    for _ in 0..<20 { pace.note(5_000) }
+    pace.note(3_000_000)
+    #expect(pace.isQuick)
+    for _ in 0..<3 { pace.note(3_000_000) }
+    #expect(!pace.isQuick)
+  }
 }

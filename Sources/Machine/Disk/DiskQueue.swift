@@ -1,13 +1,20 @@
+import Glibc
 import Host
 import Logging
 import Memory
 import Storage
+import Synchronization
 
 // A disk image's calls wait for the host's disk; a virtual processor must not. So requests go into a queue here, and worker
 // threads carry them out, several at once. What a request reads goes straight into guest memory.
 //
-// Completions come under the machine lock. One worker at a time delivers them, all that have gathered: while it waits for
-// the lock, the others go on with their work, and a controller hears of many completions in a row.
+// Waking a thread takes longer than a request whose data the host has in its memory, so as long as requests are quick (see
+// `DiskPace`), one worker does them one after the other, and looks for more for a moment before it sleeps. When they take
+// longer, the host's disk has work to do, and should see several at once: then each request wakes a worker of its own. A
+// flush never counts as quick.
+//
+// Completions come under the machine lock. One worker at a time delivers them, all that have gathered: a controller hears
+// of many completions in a row.
 //
 // Lock order: machine lock, then `monitor`, which is a leaf.
 
@@ -31,13 +38,26 @@ public final class DiskQueue: BlockBackend, @unchecked Sendable {
   /// Requests that have not been completed.
   private var outstanding = 0
   private var drainers = 0
+  /// Workers that have been woken and have not noticed.
+  private var wakes = 0
   private var workers: [HostThread] = []
+  /// Workers that sleep, and that nobody has woken.
   private var idleWorkers = 0
+  /// Workers that do something slow by its kind.
+  private var slowWorkers = 0
+  private var pace = DiskPace()
   private var isEnding = false
   private var failures = RateLimiter(perSecond: 5)
 
   /// Enough for the host's disk to see several requests; more only fight for the processors.
   private static let workerLimit = 4
+  /// So many quick requests are completed at once.
+  private static let batch = 4
+  /// How long a worker looks for more work before it sleeps, in nanoseconds: a busy guest's next request comes sooner.
+  private static let vigil: UInt64 = 50_000
+
+  /// Requests that nobody has taken; changed under `monitor`.
+  private let backlog = Atomic(0)
 
   /// `machineLock` is what completions are called under.
   public init(_ image: any DiskImage, memory: GuestMemory, machineLock: Monitor, log: Logger) {
@@ -52,10 +72,24 @@ public final class DiskQueue: BlockBackend, @unchecked Sendable {
     defer { monitor.unlock() }
     precondition(!isEnding, "a request to a disk that was closed")
     waiting.append(DiskJob(request, completion))
+    backlog.store(waiting.count - next, ordering: .releasing)
     outstanding += 1
-    if idleWorkers < waiting.count - next, workers.count < Self.workerLimit { startWorker() }
-    // Whoever drains waits for something else, and must not take a worker's signal.
-    if drainers > 0 { monitor.broadcast() } else { monitor.signal() }
+    callWorker()
+  }
+
+  /// Sees to it that somebody does what waits. Under `monitor`.
+  private func callWorker() {
+    let busy = workers.count - idleWorkers
+    guard busy == slowWorkers || !pace.isQuick else { return }
+    if idleWorkers > 0 {
+      // It counts as busy from now on, so that the next request does not wake another.
+      idleWorkers -= 1
+      wakes += 1
+      // Whoever drains waits for something else, and must not take a worker's signal.
+      if drainers > 0 { monitor.broadcast() } else { monitor.signal() }
+    } else if workers.count < Self.workerLimit {
+      startWorker()
+    }
   }
 
   /// Waits until every request has been completed. Not under the machine lock; nobody submits meanwhile, or it may take
@@ -90,34 +124,64 @@ public final class DiskQueue: BlockBackend, @unchecked Sendable {
   }
 
   private func work() {
-    while let job = take() {
-      let result = perform(job.request)
-      monitor.lock()
-      finished.append((job, result))
-      let delivers = !isDelivering
-      isDelivering = true
-      monitor.unlock()
-      if delivers { deliver() }
+    monitor.lock()
+    while true {
+      if mayDeliver {
+        isDelivering = true
+        monitor.unlock()
+        deliver()
+        monitor.lock()
+      } else if next < waiting.count {
+        doNext()
+      } else if isEnding {
+        break
+      } else {
+        rest()
+      }
     }
+    monitor.unlock()
   }
 
-  /// The next request; nil when there are to be none any more.
-  private func take() -> DiskJob? {
-    monitor.lock()
-    defer { monitor.unlock() }
-    while next == waiting.count {
-      if isEnding { return nil }
-      idleWorkers += 1
-      monitor.wait()
-      idleWorkers -= 1
-    }
+  /// Whether the guest should hear now of what has finished.
+  private var mayDeliver: Bool {
+    guard !finished.isEmpty, !isDelivering else { return false }
+    return next == waiting.count || finished.count >= Self.batch || !pace.isQuick || waiting[next].isSlow
+  }
+
+  /// Takes the next request and carries it out. Under `monitor`, but for the work itself.
+  private func doNext() {
     let job = waiting[next]
     next += 1
     if next == waiting.count {
       waiting.removeAll(keepingCapacity: true)
       next = 0
     }
-    return job
+    backlog.store(waiting.count - next, ordering: .relaxed)
+    if job.isSlow {
+      slowWorkers += 1
+      if next < waiting.count { callWorker() }
+    }
+    monitor.unlock()
+    let start = MonotonicTime.now
+    let result = perform(job.request)
+    let duration = MonotonicTime.now &- start
+    monitor.lock()
+    if job.isSlow { slowWorkers -= 1 } else { pace.note(duration) }
+    finished.append((job, result))
+  }
+
+  /// Waits for work, awake for a moment and then asleep. Under `monitor`, but for the waiting itself.
+  private func rest() {
+    if pace.isQuick {
+      monitor.unlock()
+      let end = MonotonicTime.now &+ Self.vigil
+      while backlog.load(ordering: .acquiring) == 0, MonotonicTime.now < end { sched_yield() }
+      monitor.lock()
+      if next < waiting.count || isEnding || mayDeliver { return }
+    }
+    idleWorkers += 1
+    while wakes == 0, !isEnding { monitor.wait() }
+    if wakes > 0 { wakes -= 1 } else { idleWorkers -= 1 }
   }
 
   /// Completes what has finished until nothing is left.
@@ -194,13 +258,32 @@ public final class DiskQueue: BlockBackend, @unchecked Sendable {
   }
 }
 
+/// How long requests take just now. A single long one says little, as the host may have let others run meanwhile; a few
+/// say that the host's disk is at work.
+struct DiskPace {
+  /// In nanoseconds: more than copying some hundred KiB takes, less than any disk.
+  private static let limit: UInt64 = 80_000
+  /// What a request counts as at most.
+  private static let most: UInt64 = 4 * limit
+  /// The mean of the last ones, more or less.
+  private var recent = most
+
+  var isQuick: Bool { recent < Self.limit }
+
+  /// A request took so many nanoseconds.
+  mutating func note(_ duration: UInt64) { recent = recent - recent / 8 + min(duration, Self.most) / 8 }
+}
+
 /// A request on its way. Written before it enters the queue and only read after.
 private final class DiskJob: @unchecked Sendable {
   let request: BlockRequest
   let completion: (BlockResult) -> Void
+  /// It waits for the host's disk whatever is in memory.
+  let isSlow: Bool
 
   init(_ request: BlockRequest, _ completion: @escaping (BlockResult) -> Void) {
     self.request = request
     self.completion = completion
+    isSlow = request.operation != .read && request.operation != .write
   }
 }
