@@ -2,6 +2,7 @@ import Devices
 import Machine
 import Memory
 import TestSupport
+import X86
 
 /// A device in a machine of fakes, and what any guest can do to any device.
 final class DeviceBench {

@@ -10,11 +10,13 @@ struct DeviceRun {
   }
 
   let seed: UInt64
+  var kind: Kind { Kind.allCases[Int(seed % UInt64(Kind.allCases.count))] }
   private static let steps = 1500
 
+  /// Returns how many requests have reached a disk.
   func run() throws -> Int {
     let bench = try DeviceBench(seed: seed)
-    let kind = Kind.allCases[Int(seed % UInt64(Kind.allCases.count))]
+    let kind = kind
     switch kind {
     case .ide, .ahci: try drive(bench, isAHCI: kind == .ahci)
     case .nvme: try nvme(bench)
@@ -27,7 +29,7 @@ struct DeviceRun {
     case .balloonPCI: try virtio(bench, pci(bench, VirtioBalloon()), isPCI: true, queues: 2, kind)
     case .balloonMMIO: try virtio(bench, mmio(bench, VirtioBalloon()), isPCI: false, queues: 2, kind)
     }
-    return Self.steps
+    return bench.disk.requests.count + bench.disc.requests.count
   }
 
   private static func block(_ bench: DeviceBench) -> VirtioBlock {
@@ -54,9 +56,11 @@ struct DeviceRun {
       case 0: guest.start(isWild: true)
       case 1: bench.scramble()
       case 2: try bench.roundTrip(device)
-      case 3...6: bench.access(device, regions: isPCI ? 3 : 1, offsets: isPCI ? 0x4000 : 0x140)
-      case 7...18: bench.disturb()
-      default: guest.offerAnything()
+      case 3, 4: bench.access(device, regions: isPCI ? 3 : 1, offsets: isPCI ? 0x4000 : 0x140)
+      case 5...18: bench.disturb()
+      default:
+        guest.offerAnything()
+        if guest.needsReset, bench.random.oneIn(2) { guest.start(isWild: true) }
       }
     }
     bench.settle()
@@ -78,7 +82,7 @@ struct DeviceRun {
     guest.start()
     for _ in 0..<Self.steps {
       switch bench.random.below(40) {
-      case 0: guest.start()
+      case 0, 20, 21: guest.start()
       case 1: bench.scramble()
       case 2: try bench.roundTrip(guest.device)
       case 3...5: bench.access(guest.device, regions: 3, offsets: 0x1100)
@@ -98,7 +102,7 @@ struct DeviceRun {
     guest.start()
     for _ in 0..<Self.steps {
       switch bench.random.below(40) {
-      case 0: guest.start()
+      case 0, 20, 21: guest.start()
       case 1: bench.scramble()
       case 2: try bench.roundTrip(guest.device)
       case 3...6: bench.access(guest.device, regions: isAHCI ? 2 : 6, offsets: isAHCI ? 0x300 : 16)

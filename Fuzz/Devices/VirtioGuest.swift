@@ -69,8 +69,14 @@ final class VirtioGuest {
     }
   }
 
-  /// Resets the device and sets it up; not honestly, if `isWild`.
+  /// The device has met something that it cannot go on from (VIRTIO 1.2, 2.1).
+  var needsReset: Bool {
+    device.read(region: isPCI ? 1 : 0, offset: isPCI ? 20 : 0x70, size: isPCI ? 1 : 4) & 0x40 != 0
+  }
+
+  /// Resets the device and sets it up; if `isWild`, not always as an honest driver does.
   func start(isWild: Bool) {
+    let isWild = isWild && bench.random.oneIn(3)
     set(.status, 0)
     set(.status, 3)
     // The standard, and the event index or indirect descriptors at times.
@@ -84,7 +90,7 @@ final class VirtioGuest {
     for number in 0..<queueCount {
       let base = Self.base + Self.spacing * UInt64(number)
       _ = bench.memory.fill(.init(base), count: Self.spacing, with: 0)
-      let size = isWild ? bench.random.pick([1, 2, 8, 64, 128, 3, 0, 65535]) : 16
+      let size = isWild ? bench.random.pick([1, 2, 8, 64, 128, 16, 16, 3, 0, 65535]) : 16
       queues.append((base, min(max(size, 1), 128), 0))
       set(.queue, UInt64(number))
       set(.size, UInt64(size))
@@ -113,41 +119,49 @@ final class VirtioGuest {
     bench.store(index ?? queues[queue].next, at: ring + 2)
   }
 
-  /// Hands over chains that no honest driver makes, among some that one might.
+  /// Hands over a chain, which one time in a few no honest driver makes.
   func offerAnything() {
     let queue = bench.random.below(queueCount)
     let (base, size, _) = queues[queue]
+    let isHonest = !bench.random.oneIn(4)
+    let header = Self.buffers + UInt64(bench.random.below(8)) * 0x40
+    // What disks take for a request: type, and sector.
+    let type = bench.random.pick([0, 0, 1, 1, 4, 8, 11, 13, 99])
+    bench.store(UInt32(type), at: header)
+    bench.store(bench.random.oneIn(6) ? bench.random.next() : UInt64(bench.random.below(2100)), at: header + 8)
     let head = bench.random.below(size)
-    var index = head
-    var table = base
-    let length = bench.random.oneIn(6) ? size + 2 : 1 + bench.random.below(5)
+    var (index, table) = (head, base)
+    let length = isHonest ? min(3, size) : bench.random.oneIn(4) ? size + 2 : 1 + bench.random.below(5)
     for number in 0..<length {
       let isLast = number == length - 1
-      let next = bench.random.oneIn(20) ? bench.random.below(70_000) : (index + 1) % size
-      var flags: UInt16 = isLast && !bench.random.oneIn(10) ? 0 : 1
-      if number > 0, bench.random.oneIn(2) { flags |= 2 }
-      if number == length - 1 { flags |= bench.random.oneIn(8) ? 0 : 2 }
-      if bench.random.oneIn(12) { flags |= 4 }
-      if bench.random.oneIn(30) { flags = UInt16(truncatingIfNeeded: bench.random.next()) }
-      let address = number == 0 ? Self.buffers + UInt64(bench.random.below(8)) * 0x40 : bench.address()
-      describe(table, index, address, number == 0 ? 16 : bench.count(), flags, next)
-      if flags & 4 != 0, bench.random.oneIn(2) {
+      var next = (index + 1) % size
+      // The middle goes to the device or comes from it, the end is for its answer.
+      var flags: UInt16 = (isLast ? 0 : 1) | (isLast || number > 0 && type != 1 && type < 11 ? 2 : 0)
+      var (address, count) = number == 0 ? (header, 16) : isLast ? (header + 0x30, 1) : (bench.address(), bench.count())
+      if isHonest, number > 0, !isLast { address = Self.buffers + 0x4000 &+ address % 0x8000 & ~0x1ff }
+      if isHonest, number > 0, !isLast { count = UInt64(1 + bench.random.below(16)) << 9 }
+      if !isHonest {
+        if bench.random.oneIn(12) { flags ^= 1 }
+        if bench.random.oneIn(8) { flags ^= 2 }
+        if bench.random.oneIn(20) { flags = UInt16(truncatingIfNeeded: bench.random.next()) }
+        if bench.random.oneIn(12) { next = bench.random.below(70_000) }
+        if bench.random.oneIn(8) { (address, count) = (bench.address(), bench.count()) }
+      }
+      if table == base, bench.random.oneIn(isHonest ? 20 : 8) {
         // The chain goes on in a table of its own.
         let indirect = Self.buffers + 0x1000
-        describe(base, index, indirect, UInt64(16 * (1 + bench.random.below(size))), 4, 0)
+        let entries =
+          isHonest ? UInt64(size) : bench.random.oneIn(3) ? bench.count() / 16 : UInt64(bench.random.below(20))
+        describe(base, index, indirect, 16 * entries, bench.random.oneIn(10) && !isHonest ? 5 : 4, 0)
         table = indirect
-        index = 0
-        continue
+        (index, next) = (0, 1)
       }
+      describe(table, index, address, count, flags, next)
       index = next % size
     }
-    // What disks take for a request: type, and sector.
-    let header = Self.buffers + UInt64(bench.random.below(8)) * 0x40
-    bench.store(UInt32(bench.random.pick([0, 1, 4, 8, 11, 13, 99])), at: header)
-    bench.store(bench.random.oneIn(6) ? bench.random.next() : UInt64(bench.random.below(3000)), at: header + 8)
     offer(
-      queue, head: bench.random.oneIn(20) ? .max : UInt16(head),
-      index: bench.random.oneIn(20) ? UInt16(truncatingIfNeeded: bench.random.next()) : nil)
+      queue, head: !isHonest && bench.random.oneIn(10) ? .max : UInt16(head),
+      index: !isHonest && bench.random.oneIn(10) ? UInt16(truncatingIfNeeded: bench.random.next()) : nil)
     if !bench.random.oneIn(5) { notify(queue) }
   }
 
