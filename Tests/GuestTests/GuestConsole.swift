@@ -67,6 +67,22 @@ final class GuestConsole {
     return (lines.hasSuffix("\n") ? String(lines.dropLast()) : lines, Int(status) ?? -1)
   }
 
+  /// Waits until the display that `--screen` keeps in `file` shows each of `texts`.
+  func waitForScreen(_ file: String, showing texts: [String], within limit: Duration = bootLimit) throws {
+    let deadline = ContinuousClock.now + limit
+    while true {
+      // A display that has shown nothing yet has no file.
+      let screen = (try? contents(ofFile: file)).map { String(decoding: $0, as: UTF8.self) } ?? ""
+      if texts.allSatisfy(screen.contains) { return }
+      let isAlive = process.pump(until: min(deadline, ContinuousClock.now + .milliseconds(200)))
+      guard isAlive, ContinuousClock.now < deadline else {
+        throw Silence(
+          wanted: "\(texts) on the display", limit: limit, ending: process.waitForEnd(within: .seconds(1)),
+          transcript + "\nthe display: " + screen, errors)
+      }
+    }
+  }
+
   /// Waits for the program's end.
   func waitForEnd(within limit: Duration = commandLimit) throws -> Ending {
     if let ending = process.waitForEnd(within: limit) { return ending }

@@ -266,8 +266,9 @@ struct MachineBuilder {
         }
       case .nvme:
         for (index, disk) in disks {
+          // OVMF makes two pairs of queues and does not ask whether there are so many.
           let controller = NVMeController(
-            machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)", queueCount: diskQueueCount)
+            machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)", queueCount: max(diskQueueCount, 2))
           let address = try freePCIAddress()
           addPCIFunction(controller, at: address)
           // OVMF knows NVMe disks by the identity of QEMU's controller.
