@@ -22,6 +22,8 @@ public final class SoftwareEngine: ExecutionEngine {
   private let ownAttention: UnsafeMutablePointer<UInt32>
   /// Nil: nothing is translated.
   private let translation: TranslationOptions?
+  /// How undefined flags are left; other than the host's in tests alone, and set before anything runs.
+  var flagRules = FlagRules.host
 
   /// - Parameters:
   ///   - codeWatch: shared by all engines of the machine; none where this is the only one.
@@ -91,7 +93,7 @@ public final class SoftwareEngine: ExecutionEngine {
         hasWideVectors: NativeFeatures.host.contains(.avx) && model.features.contains(.avx))
     }
     let made = SoftwareProcessor(
-      cpu: cpu, memory: memory, model: model, codeWatch: codeWatch, translator: translator)
+      cpu: cpu, memory: memory, model: model, codeWatch: codeWatch, translator: translator, flagRules: flagRules)
     cpu.pointee.engine.context = Unmanaged.passUnretained(made).toOpaque()
     made.stateChanged()
     processor = made

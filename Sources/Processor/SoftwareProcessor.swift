@@ -42,6 +42,8 @@ final class SoftwareProcessor {
 
   let decoder: InstructionDecoder
   let native: NativeUnit
+  /// How instructions leave the flags that the manuals call undefined.
+  let flagRules: FlagRules
   /// Makes host code of blocks that run often; nil: all of them are interpreted.
   let translator: Translator?
   /// Bytes of an instruction that lies on two pages.
@@ -55,7 +57,13 @@ final class SoftwareProcessor {
   /// This processor's part in keeping blocks true to memory.
   let codeWatch: CodeWatch.Member
 
-  init(cpu: CPU, memory: GuestMemory, model: CPUModel, codeWatch: CodeWatch.Member, translator: Translator? = nil) {
+  init(
+    cpu: CPU, memory: GuestMemory, model: CPUModel, codeWatch: CodeWatch.Member, translator: Translator? = nil,
+    flagRules: FlagRules = .host
+  ) {
+    self.flagRules = flagRules
+    cpu.pointee.engine.shiftAdjust = flagRules.shiftAdjust
+    cpu.pointee.engine.productFlags = (flagRules.productFlags ?? .kept).rawValue
     self.codeWatch = codeWatch
     self.translator = translator
     self.cpu = cpu

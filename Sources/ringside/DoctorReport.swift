@@ -1,4 +1,5 @@
 import Host
+import Processor
 
 /// What `ringside doctor` prints: what this host offers, and what that means for each engine.
 struct DoctorReport {
@@ -37,8 +38,23 @@ struct DoctorReport {
     if !missing.isEmpty { rows.append(("without", names(missing))) }
     if let hypervisor = processor.hypervisor { rows.append(("runs under", hypervisor)) }
     let tenths = timeStamp.hertz / 100_000
+    rows.append(("flags", flags))
     rows.append(("time stamps", "\(tenths / 10).\(tenths % 10) MHz (\(timeStamp.source.rawValue))"))
     return rows
+  }
+
+  /// What the host does with flags that the manuals leave undefined, and whether the interpreter can follow.
+  private var flags: String {
+    let peculiarities = HostFlags.peculiarities
+    let known =
+      peculiarities.isEmpty
+      ? "undefined ones as AMD's Zen 4 and 5 leave them"
+      : "undefined ones as AMD's Zen 4 and 5 leave them, but for " + peculiarities.joined(separator: "; ")
+    let unmatched = HostFlags.unmatched
+    return unmatched.isEmpty
+      ? known
+      : known + "; by no rule that is known: " + unmatched.joined(separator: "; ")
+        + " (with --lockstep these instructions are not translated)"
   }
 
   private var memoryRows: [Row] {

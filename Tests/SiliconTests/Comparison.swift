@@ -13,7 +13,7 @@ struct Comparison {
     let interpreter: String
   }
 
-  /// Differences that count, and whether flags that the manual leaves undefined differ.
+  /// Differences that count, and flags that the manual leaves undefined and that differ.
   private(set) var differences: [Difference] = []
   private(set) var undefinedFlags: UInt64 = 0
 

@@ -41,9 +41,13 @@ extension InstructionDecoder {
     }
   }
 
-  /// Which of several faults the instruction reports is the processor's own affair.
+  /// Which of several faults the instruction reports is the processor's own affair: of CMPS's two operands AMD's Zen 4 looks
+  /// at the second first, Zen 5 at the first.
   var leavesFaultOrderOpen: Bool {
     switch instruction.pointee.mnemonic {
+    case ZYDIS_MNEMONIC_CMPSB, ZYDIS_MNEMONIC_CMPSW, ZYDIS_MNEMONIC_CMPSQ: true
+    // SSE's CMPSD has another operand.
+    case ZYDIS_MNEMONIC_CMPSD: isString
     case ZYDIS_MNEMONIC_FXSAVE, ZYDIS_MNEMONIC_FXSAVE64, ZYDIS_MNEMONIC_FXRSTOR, ZYDIS_MNEMONIC_FXRSTOR64,
       ZYDIS_MNEMONIC_FNSAVE, ZYDIS_MNEMONIC_FRSTOR, ZYDIS_MNEMONIC_FNSTENV, ZYDIS_MNEMONIC_FLDENV,
       ZYDIS_MNEMONIC_BOUND:

@@ -34,6 +34,8 @@ final class SiliconOracle {
   private var cases = 0
   private var completed = 0
   private var undefined: [UInt32: (count: Int, flags: UInt64)] = [:]
+  /// Forms whose undefined flags should be the host's and are not.
+  private(set) var flagFailures: Set<String> = []
   private(set) var failures: [(form: InstructionForm, failure: Failure)] = []
   private var failureNumbers: [InstructionForm.Key: Int] = [:]
 
@@ -91,6 +93,9 @@ final class SiliconOracle {
     if comparison.undefinedFlags != 0 {
       let old = undefined[form.key.mnemonic] ?? (0, 0)
       undefined[form.key.mnemonic] = (old.count + 1, old.flags | comparison.undefinedFlags)
+      if Self.followsHost(decoder) {
+        flagFailures.insert("\(form.description) \(String(comparison.undefinedFlags, radix: 16))")
+      }
     }
     guard !comparison.differences.isEmpty else { return }
     if let number = failureNumbers[form.key] {
@@ -100,6 +105,16 @@ final class SiliconOracle {
       failures.append((form, Failure(count: 1, report: report(one, comparison))))
     }
   }
+
+  /// Whether undefined flags are to be the host's too: what the interpreter has a rule for (`FlagRules`).
+  private static func followsHost(_ decoder: InstructionDecoder) -> Bool {
+    let mnemonic = decoder.instruction.pointee.mnemonic
+    let isDoubleShift = mnemonic == ZYDIS_MNEMONIC_SHLD || mnemonic == ZYDIS_MNEMONIC_SHRD
+    return ruled.contains(mnemonic.rawValue) && !(isDoubleShift && decoder.instruction.pointee.operand_width == 16)
+  }
+
+  private static let ruled: Set<UInt32> = Set(FlagFamily.allCases.flatMap { $0.mnemonics.map(\.rawValue) })
+    .subtracting(FlagRules.host.unmatchedMnemonics)
 
   private func decode(_ one: UnsafeMutablePointer<SiliconCase>) -> Bool {
     withUnsafeBytes(of: &one.pointee.code) {

@@ -102,6 +102,8 @@ typedef struct EngineArea {
   /// RIP of the instruction that `CPUState.interruptShadow` covers. The shadow is over as soon as RIP is another: code runs
   /// on without looking, and whoever wants to interrupt asks `SoftwareProcessor.shadow`.
   uint64_t shadowAddress;
+  /// How the host leaves undefined flags, for chain handlers: AF after shifts (bit 4), and what `FlagRules.ProductFlags` says.
+  uint64_t shiftAdjust, productFlags;
 } EngineArea;
 
 typedef struct CPUState {

@@ -165,7 +165,7 @@ extension SoftwareProcessor {
     op.semantic = number
     // What goes beyond CS's limit is for the semantic function to refuse.
     if op.isDirectJump, !setTarget(&op, mode, place, start) { return options.contains(.endsBlock) }
-    if let handler = HandlerSelection.handler(for: instruction.pointee.mnemonic, op, mode: mode) {
+    if let handler = HandlerSelection.handler(for: instruction.pointee.mnemonic, op, mode: mode, flagRules) {
       op.handler = handler
     }
     return options.contains(.endsBlock)

@@ -79,7 +79,7 @@ public enum InstructionCatalogue {
       return .nativeUnit
     }
     guard hasRow else { return .nothing }
-    return HandlerSelection.handler(for: instruction.pointee.mnemonic, op, mode: scan.mode) == nil
+    return HandlerSelection.handler(for: instruction.pointee.mnemonic, op, mode: scan.mode, .host) == nil
       ? .semanticFunction : .chainHandler
   }
 

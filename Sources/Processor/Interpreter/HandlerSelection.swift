@@ -4,11 +4,23 @@ import X86
 
 /// Which instructions have a chain handler, by mnemonic and shape. Nil: the semantic function does it.
 enum HandlerSelection {
-  static func handler(for mnemonic: ZydisMnemonic, _ op: Operation, mode: CodeMode) -> OperationHandler? {
+  static func handler(
+    for mnemonic: ZydisMnemonic, _ op: Operation, mode: CodeMode, _ rules: FlagRules
+  ) -> OperationHandler? {
     guard let shape = OperandShape(op), op.third < Operation.debugMark else { return nil }
     if shape.hasMemory, !addressesFlatly(op, mode) { return nil }
-    let handlers = byMnemonic[Int(mnemonic.rawValue)]
-    return handlers?(op, shape, mode)
+    guard let handlers = byMnemonic[Int(mnemonic.rawValue)], makesFlags(mnemonic, rules) else { return nil }
+    return handlers(op, shape, mode)
+  }
+
+  /// Whether chain handlers can leave undefined flags as the host does.
+  private static func makesFlags(_ mnemonic: ZydisMnemonic, _ rules: FlagRules) -> Bool {
+    switch mnemonic {
+    case ZYDIS_MNEMONIC_SHL, ZYDIS_MNEMONIC_SHR, ZYDIS_MNEMONIC_SAR: rules.shiftsHaveHandlers
+    case ZYDIS_MNEMONIC_ROL, ZYDIS_MNEMONIC_ROR: rules.rotatesHaveHandlers
+    case ZYDIS_MNEMONIC_IMUL: rules.productFlags != nil
+    default: true
+    }
   }
 
   /// Outside 64-bit mode CS is not writable, and FS and GS may have limits.

@@ -24,10 +24,6 @@ enum LazyFlags {
   /// CF is `a`, OF bit 0 and AF bit 4 of `b`; the others follow from `result`.
   static let separate: UInt64 = 7
 
-  /// `b` of a shift for `separate`: AF, which the manuals leave undefined, is set as Zen 5 sets it.
-  @inline(__always)
-  static func overflowAndAdjust(_ overflow: Bool) -> UInt64 { overflow ? 0x11 : 0x10 }
-
   /// Changes CF and OF alone: what goes on as `a`, `b`, `result` and `kind`.
   @inline(__always)
   static func replacing(

@@ -424,7 +424,7 @@ enum MoveHandlers {
 
   // MARK: IMUL
 
-  /// A product changes CF and OF alone, as on Zen 5; the manuals leave the others undefined.
+  /// The flags that the manuals leave undefined, all but CF and OF, are the host's (`FlagRules.productFlags`).
   @inline(__always)
   private static func multiply<T: Lane>(
     _ x: T, _ y: T, _ cpu: CPU, _ op: Op, _ a: UInt64, _ b: UInt64, _ result: UInt64, _ kind: UInt64
@@ -432,6 +432,12 @@ enum MoveHandlers {
     let (value, hasOverflowed) = x.multipliedReportingOverflow(by: y)
     Chain.setRegister(cpu, op.pointee.destination, value)
     let flag: UInt64 = hasOverflowed ? 1 : 0
+    let rule = cpu.pointee.engine.productFlags
+    if rule != FlagRules.ProductFlags.kept.rawValue {
+      // Bit 8 is in neither SF nor PF.
+      let isHidden = value == 0 && rule == FlagRules.ProductFlags.ofResultWithoutZero.rawValue
+      return Chain.next(cpu, op, flag, flag, isHidden ? 0x100 : Chain.extend(value), LazyFlags.separate)
+    }
     let flags = LazyFlags.replacing(carry: flag, overflow: flag, a, b, result, kind)
     return Chain.next(cpu, op, flags.a, flags.b, flags.result, flags.kind)
   }

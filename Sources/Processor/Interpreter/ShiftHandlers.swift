@@ -2,7 +2,15 @@ import CHost
 import X86
 
 /// Chain handlers of shifts and rotates with 32 and 64 bits: of registers, and shifts of memory by immediates.
+///
+/// They are there for hosts whose flags they can make (`FlagRules.shiftsHaveHandlers`, `rotatesHaveHandlers`).
 enum ShiftHandlers {
+  /// `b` of a shift for `LazyFlags.separate`: OF, and AF, which is the same after each.
+  @inline(__always)
+  private static func overflowAndAdjust(_ cpu: CPU, _ overflow: Bool) -> UInt64 {
+    cpu.pointee.engine.shiftAdjust | (overflow ? 1 : 0)
+  }
+
   /// A shift: all flags change unless the count is zero.
   @inline(__always)
   private static func shift<O: ShiftOperation, T: Lane>(
@@ -19,7 +27,7 @@ enum ShiftHandlers {
     let outcome = O.compute(old, masked, false)
     Chain.setRegister(cpu, op.pointee.destination, outcome.value)
     return Chain.next(
-      cpu, op, outcome.carry ? 1 : 0, LazyFlags.overflowAndAdjust(outcome.overflow), Chain.extend(outcome.value),
+      cpu, op, outcome.carry ? 1 : 0, overflowAndAdjust(cpu, outcome.overflow), Chain.extend(outcome.value),
       LazyFlags.separate)
   }
 
@@ -159,7 +167,7 @@ enum ShiftHandlers {
     let outcome = O.compute(found.host.loadUnaligned(as: T.self), masked, false)
     found.host.storeBytes(of: outcome.value, as: T.self)
     return Chain.next(
-      cpu, op, outcome.carry ? 1 : 0, LazyFlags.overflowAndAdjust(outcome.overflow), Chain.extend(outcome.value),
+      cpu, op, outcome.carry ? 1 : 0, overflowAndAdjust(cpu, outcome.overflow), Chain.extend(outcome.value),
       LazyFlags.separate)
   }
 

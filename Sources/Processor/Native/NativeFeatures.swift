@@ -21,6 +21,11 @@ public struct NativeFeatures: OptionSet, Sendable {
   public static let f16c = NativeFeatures(rawValue: 1 << 10)
   public static let vaes = NativeFeatures(rawValue: 1 << 11)
   public static let vpclmulqdq = NativeFeatures(rawValue: 1 << 12)
+  // Instructions on general registers: without them the host would run others, or none.
+  public static let popcnt = NativeFeatures(rawValue: 1 << 13)
+  public static let lzcnt = NativeFeatures(rawValue: 1 << 14)
+  public static let bmi1 = NativeFeatures(rawValue: 1 << 15)
+  public static let bmi2 = NativeFeatures(rawValue: 1 << 16)
 
   /// Of the host that this runs on. x87, MMX, SSE and SSE2 are in every x86-64 processor.
   public static let host: NativeFeatures = {
@@ -37,6 +42,10 @@ public struct NativeFeatures: OptionSet, Sendable {
     add(.sse42, first.ecx, 20)
     add(.aes, first.ecx, 25)
     add(.sha, seventh.ebx, 29)
+    add(.popcnt, first.ecx, 23)
+    add(.lzcnt, hostCPUID(0x8000_0001, 0).ecx, 5)
+    add(.bmi1, seventh.ebx, 3)
+    add(.bmi2, seventh.ebx, 8)
     if hostXCR0() & 6 == 6 {
       add(.avx, first.ecx, 28)
       add(.fma, first.ecx, 12)

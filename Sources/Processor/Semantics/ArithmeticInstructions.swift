@@ -67,9 +67,11 @@ enum ArithmeticInstructions {
       let x =
         isThreeOperand
         ? T(truncatingIfNeeded: op.pointee.immediate) : processor.register(op.pointee.destination, as: T.self)
-      let (value, hasOverflowed) = x.multipliedReportingOverflow(by: y)
+      let (high, low) = x.multipliedFullWidth(by: y)
+      let value = T(truncatingIfNeeded: low)
       processor.setRegister(op.pointee.destination, value)
-      processor.setFlags(RFLAGS.cf | RFLAGS.of, hasOverflowed ? RFLAGS.cf | RFLAGS.of : 0)
+      processor.setFlags(
+        .imulTruncating, .product(low: value, high: high, overflows: high != value &>> T(T.bitWidth - 1)))
       return .next
     }
   }

@@ -4,8 +4,7 @@ import X86
 
 /// MUL, IMUL with one operand, DIV and IDIV.
 ///
-/// Flags that the manual leaves undefined are as Zen 5 leaves them: a product changes CF and OF alone; a quotient sets
-/// AF, clears SF, ZF and PF and keeps the others.
+/// What the manual leaves undefined of the flags is the host's (`FlagRules`).
 enum MultiplyDivide {
   static let rows: [InstructionRow] = [
     InstructionRow(ZYDIS_MNEMONIC_MUL, multiply),
@@ -28,7 +27,7 @@ enum MultiplyDivide {
     let factor = try processor.firstOperand(op, as: T.self)
     let (high, low) = factor.multipliedFullWidth(by: processor.register(0, as: T.self))
     setPair(processor, high: high, low: T(truncatingIfNeeded: low))
-    processor.setFlags(RFLAGS.cf | RFLAGS.of, high == 0 ? 0 : RFLAGS.cf | RFLAGS.of)
+    processor.setFlags(.mul, .product(low: T(truncatingIfNeeded: low), high: high, overflows: high != 0))
     return .next
   }
 
@@ -49,7 +48,7 @@ enum MultiplyDivide {
     let low = T(truncatingIfNeeded: magnitude)
     setPair(processor, high: T(truncatingIfNeeded: high), low: low)
     let fits = high == S(truncatingIfNeeded: low) &>> S(truncatingIfNeeded: S.bitWidth - 1)
-    processor.setFlags(RFLAGS.cf | RFLAGS.of, fits ? 0 : RFLAGS.cf | RFLAGS.of)
+    processor.setFlags(.imul, .product(low: low, high: T(truncatingIfNeeded: high), overflows: !fits))
     return .next
   }
 
@@ -70,7 +69,7 @@ enum MultiplyDivide {
     // A quotient that does not fit, and a divisor of zero.
     guard high < divisor else { throw .divideError }
     let (quotient, remainder) = quotient(high, low, by: divisor)
-    setDivision(processor, quotient: quotient, remainder: remainder)
+    setDivision(processor, .div, quotient: quotient, remainder: remainder)
     return .next
   }
 
@@ -101,7 +100,7 @@ enum MultiplyDivide {
     let (quotient, remainder) = quotient(high, low, by: magnitude)
     guard isQuotientNegative ? quotient <= sign : quotient < sign else { throw .divideError }
     setDivision(
-      processor, quotient: isQuotientNegative ? 0 &- quotient : quotient,
+      processor, .idiv, quotient: isQuotientNegative ? 0 &- quotient : quotient,
       remainder: isDividendNegative ? 0 &- remainder : remainder)
     return .next
   }
@@ -125,8 +124,10 @@ enum MultiplyDivide {
 
   private static func highRegister<T: Word>(_: T.Type) -> UInt8 { T.bitWidth == 8 ? 1 : 16 }
 
-  private static func setDivision<T: Word>(_ processor: SoftwareProcessor, quotient: T, remainder: T) {
+  private static func setDivision<T: Word>(
+    _ processor: SoftwareProcessor, _ family: FlagFamily, quotient: T, remainder: T
+  ) {
     setPair(processor, high: remainder, low: quotient)
-    processor.setFlags(RFLAGS.sf | RFLAGS.zf | RFLAGS.af | RFLAGS.pf, RFLAGS.af)
+    processor.setFlags(family, .quotient(quotient, remainder: remainder))
   }
 }

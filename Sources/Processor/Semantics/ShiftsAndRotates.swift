@@ -4,23 +4,29 @@ import X86
 
 /// SHL SHR SAR ROL ROR RCL RCR. Counts are taken modulo 32, or 64 for 64-bit operands; a count of zero changes no flag.
 ///
-/// OF is defined for counts of 1 only; for others it is what the formula for 1 gives, as processors do.
+/// OF is defined for counts of 1 only, and AF never: see `FlagEffect`.
 enum ShiftsAndRotates {
   static let rows: [InstructionRow] = [
-    InstructionRow(ZYDIS_MNEMONIC_SHL, function(Shifts.Left.self)),
-    InstructionRow(ZYDIS_MNEMONIC_SHR, function(Shifts.Right.self)),
-    InstructionRow(ZYDIS_MNEMONIC_SAR, function(Shifts.ArithmeticRight.self)),
-    InstructionRow(ZYDIS_MNEMONIC_ROL, function(Shifts.RotateLeft.self)),
-    InstructionRow(ZYDIS_MNEMONIC_ROR, function(Shifts.RotateRight.self)),
-    InstructionRow(ZYDIS_MNEMONIC_RCL, function(Shifts.RotateLeftThroughCarry.self)),
-    InstructionRow(ZYDIS_MNEMONIC_RCR, function(Shifts.RotateRightThroughCarry.self)),
+    InstructionRow(ZYDIS_MNEMONIC_SHL, function(Shifts.Left.self, .shl)),
+    InstructionRow(ZYDIS_MNEMONIC_SHR, function(Shifts.Right.self, .shr)),
+    InstructionRow(ZYDIS_MNEMONIC_SAR, function(Shifts.ArithmeticRight.self, .sar)),
+    InstructionRow(ZYDIS_MNEMONIC_ROL, function(Shifts.RotateLeft.self, .rol)),
+    InstructionRow(ZYDIS_MNEMONIC_ROR, function(Shifts.RotateRight.self, .ror)),
+    InstructionRow(ZYDIS_MNEMONIC_RCL, function(Shifts.RotateLeftThroughCarry.self, .rcl, .rclWholeTurn)),
+    InstructionRow(ZYDIS_MNEMONIC_RCR, function(Shifts.RotateRightThroughCarry.self, .rcr, .rcrWholeTurn)),
   ]
 
-  private static func function<O: ShiftOperation>(_ operation: O.Type) -> SemanticFunction {
-    { (processor, op) throws(GuestFault) in try processor.bySize(op, Shift<O>()) }
+  private static func function<O: ShiftOperation>(
+    _ operation: O.Type, _ family: FlagFamily, _ wholeTurn: FlagFamily? = nil
+  ) -> SemanticFunction {
+    let shift = Shift<O>(family: family, wholeTurn: wholeTurn ?? family)
+    return { (processor, op) throws(GuestFault) in try processor.bySize(op, shift) }
   }
 
   private struct Shift<O: ShiftOperation>: SizedFunction {
+    let family: FlagFamily
+    let wholeTurn: FlagFamily
+
     func run<T: Lane>(_ processor: SoftwareProcessor, _ op: Op, as type: T.Type) throws(GuestFault) -> Flow {
       let raw =
         op.pointee.flags & OperationFlags.immediateSource.rawValue != 0
@@ -29,16 +35,12 @@ enum ShiftsAndRotates {
       let carry = processor.cpu.pointee.rflags & RFLAGS.cf != 0
       let old: T = try processor.updateFirstOperand(op) { O.compute($0, count, carry).value }
       let outcome = O.compute(old, count, carry)
-      guard count != 0, outcome.changesFlags else { return .next }
-      let flags = processor.cpu.pointee.rflags
-      let overflow: UInt64 = outcome.overflow ? 1 : 0
+      guard count != 0 else { return .next }
       if O.isRotate {
-        processor.cpu.pointee.rflags =
-          flags & ~(RFLAGS.cf | RFLAGS.of) | (outcome.carry ? RFLAGS.cf : 0) | overflow << 11
-      } else {
         processor.setFlags(
-          outcome.carry ? 1 : 0, LazyFlags.overflowAndAdjust(outcome.overflow), Chain.extend(outcome.value),
-          LazyFlags.separate)
+          outcome.changesFlags ? family : wholeTurn, .rotate(O.self, old, count, carry, outcome))
+      } else {
+        processor.setFlags(family, .shift(O.self, old, count, outcome))
       }
       return .next
     }
@@ -59,6 +61,12 @@ protocol ShiftOperation: SendableMetatype {
   static func compute<T: Lane>(_ x: T, _ count: Int, _ carry: Bool) -> ShiftOutcome<T>
   /// Only CF and OF change.
   static var isRotate: Bool { get }
+  /// CF is defined for counts beyond the width too.
+  static var isArithmetic: Bool { get }
+}
+
+extension ShiftOperation {
+  @inline(__always) static var isArithmetic: Bool { false }
 }
 
 enum Shifts {
@@ -86,6 +94,7 @@ enum Shifts {
 
   enum ArithmeticRight: ShiftOperation {
     @inline(__always) static var isRotate: Bool { false }
+    @inline(__always) static var isArithmetic: Bool { true }
     @inline(__always)
     static func compute<T: Lane>(_ x: T, _ count: Int, _ carry: Bool) -> ShiftOutcome<T> {
       let out = count > 0 && (x >> (count - 1)) & 1 != 0

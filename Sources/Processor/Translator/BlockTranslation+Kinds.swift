@@ -89,6 +89,7 @@ extension BlockTranslation {
   mutating func emitInstruction() -> Bool {
     let mnemonic = instruction.pointee.mnemonic
     if op.semantic == PseudoInstructions.native { return emitVector() }
+    if !translator.refused.isEmpty, translator.refused.contains(mnemonic.rawValue) { return false }
     guard instruction.pointee.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY else { return emitGeneralVEX() }
     switch Self.kinds[Int(mnemonic.rawValue)] {
     case .none: return false

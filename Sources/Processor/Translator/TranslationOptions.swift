@@ -10,6 +10,8 @@ public struct TranslationOptions: Sendable {
   public var isEager: Bool
   /// Counts the instructions that run translated, at some cost to entering translated code and leaving it.
   public var countsInstructions = false
+  /// Leaves instructions to the interpreter whose undefined flags it cannot make as the host does: where engines are compared.
+  public var interpretsUnmatchedFlags = false
   /// Gets the names of all translations.
   public var symbols: PerfMap?
   /// Translations to be printed.

@@ -74,6 +74,8 @@ final class Translator {
   let hasWideVectors: Bool
 
   let options: TranslationOptions
+  /// Mnemonics of instructions that the host would run otherwise than the guest's processor, or not at all.
+  let refused: Set<UInt32>
 
   /// The instructions of the block that is being translated.
   let instructions: UnsafeMutablePointer<ZydisDecodedInstruction>
@@ -85,6 +87,7 @@ final class Translator {
   init(_ options: TranslationOptions, hasWideVectors: Bool) throws(HostFailure) {
     self.options = options
     self.hasWideVectors = hasWideVectors
+    refused = Self.missingMnemonics.union(options.interpretsUnmatchedFlags ? FlagRules.host.unmatchedMnemonics : [])
     memory = try CodeMemory(size: options.capacity, dataSize: MemoryLayout<TranslationFrame>.size)
     firstColdPosition = memory.size / 3
     frame = memory.data.assumingMemoryBound(to: TranslationFrame.self)
@@ -155,6 +158,28 @@ final class Translator {
 
   /// Code of every mode. Single steps are the interpreter's.
   static func translates(_ mode: CodeMode) -> Bool { !mode.contains(.stepping) }
+
+  /// Instructions on general registers that the host does not have. It would run TZCNT as BSF, for one.
+  private static let missingMnemonics: Set<UInt32> = {
+    let groups: [(NativeFeatures, [ZydisMnemonic])] = [
+      (.popcnt, [ZYDIS_MNEMONIC_POPCNT]), (.lzcnt, [ZYDIS_MNEMONIC_LZCNT]),
+      (
+        .bmi1,
+        [
+          ZYDIS_MNEMONIC_TZCNT, ZYDIS_MNEMONIC_ANDN, ZYDIS_MNEMONIC_BEXTR, ZYDIS_MNEMONIC_BLSI, ZYDIS_MNEMONIC_BLSMSK,
+          ZYDIS_MNEMONIC_BLSR,
+        ]
+      ),
+      (
+        .bmi2,
+        [
+          ZYDIS_MNEMONIC_BZHI, ZYDIS_MNEMONIC_MULX, ZYDIS_MNEMONIC_PDEP, ZYDIS_MNEMONIC_PEXT, ZYDIS_MNEMONIC_RORX,
+          ZYDIS_MNEMONIC_SARX, ZYDIS_MNEMONIC_SHLX, ZYDIS_MNEMONIC_SHRX,
+        ]
+      ),
+    ]
+    return Set(groups.filter { !NativeFeatures.host.contains($0.0) }.flatMap { $0.1.map(\.rawValue) })
+  }()
 
   // MARK: Links
 

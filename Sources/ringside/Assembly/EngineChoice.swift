@@ -27,6 +27,8 @@ enum EngineChoice: Equatable {
         memory: memory, processor: processor, processorCount: processorCount, translation: translation)
     case .lockstep(let selection, let window):
       precondition(processorCount == 1, "lockstep runs one processor")
+      var translation = translation
+      translation.interpretsUnmatchedFlags = true
       func side(_ kind: EngineKind) -> LockstepEngine.Side {
         // Each has a memory of its own, which the context names.
         LockstepEngine.Side(name: kind.rawValue) { context in

@@ -43,7 +43,7 @@ struct ChainHandlerTests {
     let mode = test.processor.codeMode
     guard test.processor.decoder.decode(padded, count: padded.count, mode: mode) == nil else { return nil }
     let op = test.processor.decoder.operands(offset: 0, number: 0)
-    return HandlerSelection.handler(for: test.processor.decoder.instruction.pointee.mnemonic, op, mode: mode)
+    return HandlerSelection.handler(for: test.processor.decoder.instruction.pointee.mnemonic, op, mode: mode, .host)
   }
 
   /// Sets registers, flags and memory alike on any processor.

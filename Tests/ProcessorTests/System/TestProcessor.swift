@@ -53,7 +53,7 @@ final class TestProcessor {
   private let attention: UnsafeMutablePointer<UInt32>
   private let bytes: UnsafeMutablePointer<UInt8>
 
-  init(_ mode: Mode, ring: Int = 0, model: CPUModel = CPUModel()) {
+  init(_ mode: Mode, ring: Int = 0, model: CPUModel = CPUModel(), flagRules: FlagRules = .host) {
     // A failure to get 2 MiB from the host ends the test run, and may.
     memory = try! GuestMemory(size: 2 << 20)
     let raw = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CPUState>.size, alignment: 64)
@@ -63,7 +63,7 @@ final class TestProcessor {
     attention.initialize(to: 0)
     bytes = .allocate(capacity: 16)
     processor = SoftwareProcessor(
-      cpu: cpu, memory: memory, model: model, codeWatch: CodeWatch(memory: memory).join())
+      cpu: cpu, memory: memory, model: model, codeWatch: CodeWatch(memory: memory).join(), flagRules: flagRules)
     cpu.pointee.engine.attention = UnsafePointer(attention)
     cpu.pointee.engine.context = Unmanaged.passUnretained(processor).toOpaque()
     cpu.pointee.powerUp(isBootstrap: true)

@@ -3,8 +3,6 @@ import CZydis
 import X86
 
 /// BMI1 and BMI2: three-operand instructions on general registers, 32 or 64 bits wide.
-///
-/// AF and PF, undefined in most, are as on Zen 5: PF of the result's low byte, AF clear, except that BEXTR sets AF.
 enum BitManipulation {
   static let rows: [InstructionRow] = [
     InstructionRow(ZYDIS_MNEMONIC_ANDN, andNot),
@@ -31,9 +29,10 @@ enum BitManipulation {
   }
 
   private static func andNot<T: Word>(_ processor: SoftwareProcessor, _ op: Op, _: T.Type) throws(GuestFault) -> Flow {
-    let result = ~processor.register(op.pointee.source, as: T.self) & (try processor.thirdOperand(op, as: T.self))
+    let source = try processor.thirdOperand(op, as: T.self)
+    let result = ~processor.register(op.pointee.source, as: T.self) & source
     processor.setRegister(op.pointee.destination, result)
-    processor.setFlags(RFLAGS.arithmetic, ArithmeticFlags.result(result))
+    processor.setFlags(.andn, .bits(.andn, result, source: source, carry: false))
     return .next
   }
 
@@ -149,18 +148,25 @@ enum BitManipulation {
   }
 
   static func extractField(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
-    let value =
-      is64(op)
-      ? try processor.secondOperand(op, as: UInt64.self) : UInt64(try processor.secondOperand(op, as: UInt32.self))
-    let control = count(processor, op)
+    is64(op) ? try extractField(processor, op, UInt64.self) : try extractField(processor, op, UInt32.self)
+  }
+
+  private static func extractField<T: Word>(
+    _ processor: SoftwareProcessor, _ op: Op, _: T.Type
+  ) throws(GuestFault) -> Flow {
+    let value = try processor.secondOperand(op, as: T.self)
+    let result = field(value, count(processor, op))
+    processor.setRegister(op.pointee.destination, result)
+    processor.setFlags(.bextr, .bits(.bextr, result, source: value, carry: false))
+    return .next
+  }
+
+  /// What BEXTR takes out of `value`.
+  static func field<T: Word>(_ value: T, _ control: UInt64) -> T {
     let length = control >> 8 & 0xff
     // Smart shifts: a start beyond the operand gives zero.
     let field = value >> (control & 0xff)
-    let result = length < 64 ? field & ((1 as UInt64) << length &- 1) : field
-    set(processor, op, result)
-    processor.setFlags(
-      RFLAGS.arithmetic, RFLAGS.af | ArithmeticFlags.parity(result) | (result == 0 ? RFLAGS.zf : 0))
-    return .next
+    return length < T.bitWidth ? field & ((1 as T) << length &- 1) : field
   }
 
   static func zeroHigh(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
@@ -170,51 +176,47 @@ enum BitManipulation {
   private static func zeroHigh<T: Word>(_ processor: SoftwareProcessor, _ op: Op, _: T.Type) throws(GuestFault) -> Flow
   {
     let value = try processor.secondOperand(op, as: T.self)
-    let index = Int(truncatingIfNeeded: count(processor, op) & 0xff)
-    let result = index < T.bitWidth ? value & ((1 as T) << index &- 1) : value
+    let (result, isBeyond) = lower(value, count(processor, op))
     processor.setRegister(op.pointee.destination, result)
-    processor.setFlags(
-      RFLAGS.arithmetic, ArithmeticFlags.result(result) | (index >= T.bitWidth ? RFLAGS.cf : 0))
+    processor.setFlags(.bzhi, .bits(.bzhi, result, source: value, carry: isBeyond))
     return .next
   }
 
-  private static func set(_ processor: SoftwareProcessor, _ op: Op, _ value: UInt64) {
-    if is64(op) {
-      processor.setRegister(op.pointee.destination, value)
-    } else {
-      processor.setRegister(op.pointee.destination, UInt32(truncatingIfNeeded: value))
-    }
+  /// What BZHI leaves of `value`, and whether the index is beyond its bits.
+  static func lower<T: Word>(_ value: T, _ count: UInt64) -> (T, isBeyond: Bool) {
+    let index = Int(truncatingIfNeeded: count & 0xff)
+    return index < T.bitWidth ? (value & ((1 as T) << index &- 1), false) : (value, true)
   }
 
   // MARK: The lowest set bit
 
   static func isolateLowest(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     is64(op)
-      ? try lowest(processor, op, UInt64.self, carriesIfZero: false) { $0 & (0 &- $0) }
-      : try lowest(processor, op, UInt32.self, carriesIfZero: false) { $0 & (0 &- $0) }
+      ? try lowest(processor, op, .blsi, UInt64.self, carriesIfZero: false) { $0 & (0 &- $0) }
+      : try lowest(processor, op, .blsi, UInt32.self, carriesIfZero: false) { $0 & (0 &- $0) }
   }
 
   static func maskUpToLowest(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     is64(op)
-      ? try lowest(processor, op, UInt64.self, carriesIfZero: true) { $0 ^ ($0 &- 1) }
-      : try lowest(processor, op, UInt32.self, carriesIfZero: true) { $0 ^ ($0 &- 1) }
+      ? try lowest(processor, op, .blsmsk, UInt64.self, carriesIfZero: true) { $0 ^ ($0 &- 1) }
+      : try lowest(processor, op, .blsmsk, UInt32.self, carriesIfZero: true) { $0 ^ ($0 &- 1) }
   }
 
   static func resetLowest(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     is64(op)
-      ? try lowest(processor, op, UInt64.self, carriesIfZero: true) { $0 & ($0 &- 1) }
-      : try lowest(processor, op, UInt32.self, carriesIfZero: true) { $0 & ($0 &- 1) }
+      ? try lowest(processor, op, .blsr, UInt64.self, carriesIfZero: true) { $0 & ($0 &- 1) }
+      : try lowest(processor, op, .blsr, UInt32.self, carriesIfZero: true) { $0 & ($0 &- 1) }
   }
 
   @inline(__always)
   private static func lowest<T: Word>(
-    _ processor: SoftwareProcessor, _ op: Op, _: T.Type, carriesIfZero: Bool, _ body: (T) -> T
+    _ processor: SoftwareProcessor, _ op: Op, _ family: FlagFamily, _: T.Type, carriesIfZero: Bool, _ body: (T) -> T
   ) throws(GuestFault) -> Flow {
     let source = try processor.secondOperand(op, as: T.self)
     let result = body(source)
     processor.setRegister(op.pointee.destination, result)
     processor.setFlags(
-      RFLAGS.arithmetic, ArithmeticFlags.result(result) | ((source == 0) == carriesIfZero ? RFLAGS.cf : 0))
+      family, .bits(family, result, source: source, carry: (source == 0) == carriesIfZero))
     return .next
   }
 }

@@ -2,7 +2,7 @@ import CHost
 import CZydis
 import X86
 
-/// BT, BTS, BTR and BTC. Only CF changes, the other flags that the manual calls undefined do not.
+/// BT, BTS, BTR and BTC.
 enum BitTests {
   static let rows: [InstructionRow] = [
     InstructionRow(ZYDIS_MNEMONIC_BT, test),
@@ -63,7 +63,7 @@ enum BitTests {
         old = try processor.update(address, isLocked: isLocked) { changed($0, bit, change) }
       }
     }
-    processor.setFlags(RFLAGS.cf, old & bit != 0 ? RFLAGS.cf : 0)
+    processor.setFlags(.bitTest, .bitTest(old, bit: offset & T(truncatingIfNeeded: T.bitWidth &- 1)))
     return .next
   }
 
