@@ -40,6 +40,18 @@ struct TranslationReport {
     return
       "translated \(statistics.blockCount) blocks, at most \(MemorySize(bytes: UInt64(statistics.codeSize))) of code "
       + "at a time, emptied \(statistics.emptyingCount) times; "
-      + "\(interpreted) instructions (\(share)%) ran interpreted\n"
+      + "\(interpreted) instructions (\(share)%) ran interpreted\n" + leaves
   }
+
+  /// The instructions at which translated code was left most often.
+  private var leaves: String {
+    let sorted = statistics.leaveCounts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+    guard !sorted.isEmpty else { return "" }
+    let total = sorted.reduce(0) { $0 &+ $1.value }
+    let shown = sorted.prefix(Self.shownLeaves).map { "\($0.key) \($0.value)" }.joined(separator: ", ")
+    let others = sorted.count > Self.shownLeaves ? " and \(sorted.count - Self.shownLeaves) others" : ""
+    return "translated code was left \(total) times for an instruction: \(shown)\(others)\n"
+  }
+
+  private static let shownLeaves = 16
 }

@@ -159,6 +159,10 @@ import Testing
       TranslationReport(statistics: statistics, instructionCount: 100_000).text
         == "translated 12 blocks, at most 3M of code at a time, emptied 4 times; 50 instructions (0.05%) ran interpreted\n"
     )
+    let leaves = TranslationStatistics(leaveCounts: ["iret": 7, "popf": 9])
+    #expect(
+      TranslationReport(statistics: leaves, instructionCount: 0).text
+        .hasSuffix("translated code was left 16 times for an instruction: popf 9, iret 7\n"))
     #expect(
       TranslationReport(statistics: TranslationStatistics(), instructionCount: 0).text.contains(
         "0 instructions (0.00%)"))

@@ -13,6 +13,8 @@ typedef struct PageSlot {
 } PageSlot;
 
 enum { PageSlotCount = 80 };
+/// No fewer than there are semantic functions.
+enum { LeaveCountCapacity = 1024 };
 
 /// What memory operands need to know of a segment: an access is allowed if the offset of its last byte is not above the
 /// bound, signed. A bound of -1 leaves all accesses to the chain.
@@ -88,4 +90,6 @@ typedef struct TranslationFrame {
   PageSlots sets[2];
   /// ES CS SS DS FS GS, as they are outside 64-bit mode.
   SegmentBounds segments[6];
+  /// How often generated code was left at an instruction, by `Operation.semantic`, if instructions are counted.
+  uint64_t leaveCounts[LeaveCountCapacity];
 } TranslationFrame;

@@ -64,6 +64,7 @@ enum TLBOffset {
 
 /// Byte offsets in `Operation`.
 enum OperationOffset {
+  static let semantic = MemoryLayout<Operation>.offset(of: \.semantic)!
   static let number = MemoryLayout<Operation>.offset(of: \.number)!
   static let displacement = MemoryLayout<Operation>.offset(of: \.displacement)!
   static let offset = MemoryLayout<Operation>.offset(of: \.offset)!

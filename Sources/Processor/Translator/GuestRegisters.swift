@@ -56,6 +56,7 @@ enum FrameOffset {
   static let emptySlot = offset(\.emptySlot)
   private static let sets = offset(\.sets)
   private static let segments = offset(\.segments)
+  static let leaveCounts = offset(\.leaveCounts)
 
   /// A field of the bounds of a segment register.
   static func segment(_ number: Int, _ field: PartialKeyPath<SegmentBounds>) -> Int {

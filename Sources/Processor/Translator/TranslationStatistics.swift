@@ -10,8 +10,15 @@ public struct TranslationStatistics: Sendable, Equatable {
   /// those of translated blocks included that have no translation or met something that translated code leaves to it: a
   /// miss in the page tables, a device, a fault, the jump that is about to be linked.
   public var instructionCount: Int64
+  /// How often translated code was left for the chain at an instruction, by mnemonic, if instructions are counted. Jumps
+  /// that are about to be linked are among them.
+  public var leaveCounts: [String: UInt64]
 
-  public init(blockCount: UInt64 = 0, codeSize: Int = 0, emptyingCount: UInt64 = 0, instructionCount: Int64 = 0) {
+  public init(
+    blockCount: UInt64 = 0, codeSize: Int = 0, emptyingCount: UInt64 = 0, instructionCount: Int64 = 0,
+    leaveCounts: [String: UInt64] = [:]
+  ) {
+    self.leaveCounts = leaveCounts
     self.blockCount = blockCount
     self.codeSize = codeSize
     self.emptyingCount = emptyingCount
@@ -23,5 +30,6 @@ public struct TranslationStatistics: Sendable, Equatable {
     left.codeSize &+= right.codeSize
     left.emptyingCount &+= right.emptyingCount
     left.instructionCount &+= right.instructionCount
+    left.leaveCounts.merge(right.leaveCounts, uniquingKeysWith: &+)
   }
 }

@@ -1,4 +1,5 @@
 import CHost
+import CZydis
 import X86
 
 /// Counting the instructions that run translated.
@@ -27,12 +28,13 @@ extension Translator {
     code.store(rax, .frame(FrameOffset.translatedCount))
   }
 
-  /// On leaving, with the exit record in RAX, the operation in RSI and the budget in its register. Destroys RCX and R8.
+  /// On leaving, with the exit record in RAX, the operation in RSI and the budget in its register. Destroys RCX, RDX and R8.
   ///
   /// A record that names the operation that counts entries leaves between blocks: nothing was charged for it.
   func emitCountOnLeaving(_ code: inout HostAssembler) {
     guard options.countsInstructions else { return }
     let rcx = HostRegister.rcx
+    let rdx = HostRegister.rdx
     let r8 = HostRegister.r8
     code.arithmetic(6, r8, .register(r8), size: 4)
     code.load(rcx, Self.memory(HostRegister.rax, RecordOffset.block))
@@ -41,10 +43,33 @@ extension Translator {
     code.load(r8, Self.memory(rcx, BlockOffset.instructionCount), size: 4)
     code.instruction(.escape0f, 0xb6, reg: rcx, Self.memory(HostRegister.rsi, OperationOffset.number), size: 4)
     code.arithmetic(5, r8, .register(rcx))
+    // MOVZX ECX, word [semantic]; INC qword.
+    code.instruction(
+      .escape0f, 0xb7, reg: rcx, Self.memory(HostRegister.rsi, OperationOffset.semantic), size: 4)
+    code.loadAddress(rdx, .frame(FrameOffset.leaveCounts))
+    code.arithmetic(
+      0, .memory(base: rdx, index: rcx, scale: 3, displacement: 0), immediate: 1, size: 8)
     code.resolve(isBetween)
     code.arithmetic(0, r8, .register(GuestRegisters.budget))
     code.load(rcx, .frame(FrameOffset.translatedCount))
     code.arithmetic(5, rcx, .register(r8))
     code.store(rcx, .frame(FrameOffset.translatedCount))
+  }
+
+  /// How often translated code was left at which instruction, by its name: those that have no translation, and those that
+  /// met something that translated code does not do.
+  var leaveCounts: [String: UInt64] {
+    guard options.countsInstructions else { return [:] }
+    return withUnsafeBytes(of: &frame.pointee.leaveCounts) { bytes in
+      let counts = bytes.bindMemory(to: UInt64.self)
+      var result: [String: UInt64] = [:]
+      for (number, row) in InstructionTable.rows.enumerated() where counts[number] > 0 {
+        let name =
+          number == Int(PseudoInstructions.native)
+          ? "vector and x87" : ZydisMnemonicGetString(row.mnemonic).map { String(cString: $0) } ?? "no instruction"
+        result[name, default: 0] &+= counts[number]
+      }
+      return result
+    }
   }
 }

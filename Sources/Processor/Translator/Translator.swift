@@ -102,6 +102,7 @@ final class Translator {
     frame.pointee.sets.0.epoch = ~0
     frame.pointee.sets.1.epoch = ~0
     coldUsed = firstColdPosition
+    precondition(InstructionTable.rows.count <= Int(LeaveCountCapacity), "each semantic function has a count")
     emitGlue()
     firstBlockPosition = used
     nameGlue()
@@ -135,7 +136,7 @@ final class Translator {
   var statistics: TranslationStatistics {
     TranslationStatistics(
       blockCount: blockCount, codeSize: max(largestUse, usedCount), emptyingCount: emptyingCount,
-      instructionCount: frame.pointee.translatedCount)
+      instructionCount: frame.pointee.translatedCount, leaveCounts: leaveCounts)
   }
 
   /// Where the code at a position runs.
