@@ -210,6 +210,7 @@ public final class GuestMemory: @unchecked Sendable {
   /// are to see, and after it, see `noteWrite`.
   public func hostRange(_ address: GuestPhysicalAddress, count: UInt64) -> UnsafeMutableRawPointer? {
     guard contains(address, count: count), let offset = offset(of: address) else { return nil }
+    deferred?.bring(offset, count: count)
     return base + Int(offset)
   }
 
@@ -286,6 +287,8 @@ public final class GuestMemory: @unchecked Sendable {
       else {
         continue
       }
+      // What has not come yet would come later, over the zeroes.
+      deferred?.bring(offset, count: last - first)
       // A host that cannot do it keeps the memory, and the guest must not see that.
       if hostPunchHole(descriptor, off_t(offset), off_t(last - first)) != 0 {
         memset(base + Int(offset), 0, Int(last - first))

@@ -1,3 +1,4 @@
+import Glibc
 import Synchronization
 import Testing
 import X86
@@ -5,6 +6,39 @@ import X86
 @testable import Memory
 
 @Suite struct GuestMemoryTests {
+  /// Contents that are deferred are there for whoever looks, by whatever way, and only once.
+  @Test func deferredContentsComeBeforeAnyLook() throws {
+    let chunk = UInt64(DeferredContents.chunkSize)
+    let looks: [(GuestMemory, GuestPhysicalAddress) -> Void] = [
+      { _ = $0.hostPage(of: $1) },
+      { _ = $0.writableHostPage(of: $1) },
+      { _ = $0.hostRange($1, count: 4) },
+      { _ = $0.hostBytes($1, count: 4, forWriting: true) },
+      { _ = $0.load($1, as: UInt32.self) },
+      { $0.discard($1, count: 4096) },
+    ]
+    for (index, look) in looks.enumerated() {
+      let memory = try GuestMemory(size: 4 * chunk)
+      let brought = Mutex<[Int]>([])
+      let base = memory.base
+      memory.deferContents(
+        DeferredContents(isAbsent: [false, true, true, true]) { number in
+          brought.withLock { $0.append(number) }
+          memset(base + number * Int(chunk), 0x5a, Int(chunk))
+        })
+      look(memory, GuestPhysicalAddress(2 * chunk))
+      #expect(brought.withLock { $0 } == [2], "look \(index)")
+      let isGone = index == looks.count - 1
+      #expect(memory.load(GuestPhysicalAddress(2 * chunk), as: UInt32.self) == (isGone ? 0 : 0x5a5a_5a5a))
+      #expect(memory.load(GuestPhysicalAddress(2 * chunk + 4096), as: UInt32.self) == 0x5a5a_5a5a)
+      #expect(memory.load(GuestPhysicalAddress(0), as: UInt32.self) == 0)
+      #expect(brought.withLock { $0 } == [2])
+      // Over the end of a piece.
+      #expect(memory.hostRange(GuestPhysicalAddress(2 * chunk - 2), count: 4) != nil)
+      #expect(brought.withLock { $0 } == [2, 1])
+    }
+  }
+
   /// Addresses and offsets are two views of the same bytes, whatever the memory is made of. Nothing of it is touched, so
   /// that sizes cost no memory.
   @Test(
