@@ -57,8 +57,8 @@ struct MachineBuilder {
     pic = PIC(output: fabric.line0)
     fabric.externalController = pic
     // Pins 16 to 19 of the I/O APIC, as the DSDT says.
-    pciInterrupts = PCIInterruptRouter(inputs: (16..<20).map(ioAPIC.line)) { [pic, ioAPIC] in Self.line($0, pic, ioAPIC)
-    }
+    let isaLines = (0..<16).map { [pic, ioAPIC] in Self.line($0, pic, ioAPIC) }
+    pciInterrupts = PCIInterruptRouter(inputs: (16..<20).map(ioAPIC.line)) { isaLines[$0] }
     pciBus = PCIBus(mapping: machine.bus, interrupts: pciInterrupts) { [fabric] in
       fabric.sendMessageSignalled(address: $0, data: $1)
     }
