@@ -110,6 +110,22 @@ import X86
     #expect(entries[10] == [[0, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0]])
   }
 
+  /// The identifier's page is the last of those that the guest leaves alone, and nothing else lies in it.
+  @Test func identifierHasAPage() throws {
+    var configuration = ACPIConfiguration(processorCount: 1000)
+    configuration.hasGenerationIdentifier = true
+    let tables = try Tables(configuration)
+    let table = try #require(tables.byName["SSDT"])
+    #expect(sum(table.bytes) == 0)
+    #expect(table.load(ACPITables.identifierPointerOffset, as: UInt32.self) == 0xff000)
+    #expect(ACPITables.identifierAddress == 0xff028)
+    let memory = try GuestMemory(size: 1 << 20)
+    _ = try ACPITables.install(configuration, in: memory)
+    var page = [UInt8](repeating: 1, count: 4096)
+    #expect(page.withUnsafeMutableBytes { memory.read(GuestPhysicalAddress(0xff000), into: $0) })
+    #expect(page.allSatisfy { $0 == 0 })
+  }
+
   @Test func devicesAreDescribed() throws {
     var configuration = ACPIConfiguration(processorCount: 2)
     let dsdt = try #require(try Tables(configuration).byName["DSDT"]).bytes
@@ -122,6 +138,13 @@ import X86
     #expect(contains([0x08, 0x5c] + Array("_S5_".utf8) + [0x12, 0x06, 0x04, 0, 0, 0, 0], in: dsdt))
     #expect(contains([0x08, 0x5c] + Array("_S3_".utf8) + [0x12, 0x06, 0x04, 1, 1, 0, 0], in: dsdt))
     #expect(contains(Array("C001".utf8), in: dsdt) && !contains(Array("C002".utf8), in: dsdt))
+    let com2 = ResourceTemplate().ports(0x2f8, count: 8).interrupt(3).term
+    #expect(!contains(AMLTerm.name("_CRS", com2).encoded, in: dsdt) && !contains(Array("QEMU0001".utf8), in: dsdt))
+    configuration.serialPortCount = 2
+    configuration.hasPanicPort = true
+    let more = try #require(try Tables(configuration).byName["DSDT"]).bytes
+    #expect(contains(AMLTerm.name("_CRS", com1).encoded, in: more))
+    #expect(contains(AMLTerm.name("_CRS", com2).encoded, in: more) && contains(Array("QEMU0001".utf8), in: more))
     configuration.fixedHardware.suspendType = nil
     #expect(!contains(Array("_S3_".utf8), in: try #require(try Tables(configuration).byName["DSDT"]).bytes))
   }

@@ -35,6 +35,19 @@ import Testing
     #expect(length == encoded.count - 1)
   }
 
+  @Test func expressions() {
+    #expect(AMLTerm.doubleword(1).encoded == [0x0c, 1, 0, 0, 0])
+    #expect(
+      AMLTerm.store(.add(.local(1), .integer(40)), to: .element(.local(0), 1)).encoded == [
+        0x70, 0x72, 0x61, 0x0a, 40, 0x00, 0x88, 0x60, 0x01, 0x00,
+      ])
+    #expect(AMLTerm.notify("\\A", 0x80).encoded == [0x86, 0x5c] + Array("A___".utf8) + [0x0a, 0x80])
+    let region = AMLTerm.bytes("R", in: .ports, offset: 0x505, fields: ["F", "G"]).encoded
+    #expect(
+      region == [0x5b, 0x80] + Array("R___".utf8) + [1, 0x0b, 0x05, 0x05, 0x0a, 2, 0x5b, 0x81, 16]
+        + Array("R___".utf8) + [1] + Array("F___".utf8) + [8] + Array("G___".utf8) + [8])
+  }
+
   @Test func resources() {
     guard case .buffer(let bytes) = ResourceTemplate().ports(0x60, count: 1).interrupt(12).term else {
       Issue.record("no buffer")

@@ -15,17 +15,21 @@ import Testing
   @Test(arguments: [1, 7, 300]) func loaderScript(processors: Int) throws {
     var configuration = ACPIConfiguration(processorCount: processors)
     configuration.hasHighPrecisionTimer = true
+    configuration.hasGenerationIdentifier = true
     var files = Dictionary(uniqueKeysWithValues: ACPILoaderFiles.files(configuration).map { ($0.name, $0.bytes) })
     let script = try #require(files["etc/table-loader"])
     #expect(script.count % 128 == 0)
     var places: [String: Int] = [:]
+    var identifier = 0
     for start in stride(from: 0, to: script.count, by: 128) {
       let command = Array(script[start..<start + 128])
       let file = text(command[4..<60])
       switch number(command, 0, 4) {
       case 1:
         #expect(files[file] != nil && number(command, 60, 4) >= 16)
-        places[file] = places.isEmpty ? 0x7fff_0000 : 0xf_5000
+        let alignment = number(command, 60, 4)
+        places[file] = command[64] == 2 ? 0xf_5000 : places.isEmpty ? 0x7fff_0000 : 0x7ffe_0000
+        #expect(places[file]! % alignment == 0)
       case 2:
         let (offset, size) = (number(command, 116, 4), number(command, 120, 1))
         let base = try #require(places[text(command[60..<116])])
@@ -35,6 +39,10 @@ import Testing
         let (offset, first, count) = (number(command, 60, 4), number(command, 64, 4), number(command, 68, 4))
         let bytes = try #require(files[file])
         files[file]?[offset] &-= sum(bytes[first..<first + count])
+      case 4:
+        // The address of the identifier goes to a file that the device has beside these.
+        #expect(file == ACPILoaderFiles.identifierAddressName && number(command, 116, 4) == 0 && command[124] == 8)
+        identifier = try #require(places[text(command[60..<116])]) + number(command, 120, 4)
       default: Issue.record("an unknown command")
       }
     }
@@ -46,7 +54,10 @@ import Testing
     }
     let xsdt = table(number(root, 24, 8))
     let found = stride(from: 36, to: xsdt.count, by: 8).map { table(number(xsdt, $0, 8)) }
-    #expect(found.map { text($0[0..<4]) } == ["FACP", "APIC", "HPET"])
+    #expect(found.map { text($0[0..<4]) } == ["FACP", "APIC", "HPET", "SSDT"])
+    // The page's address, as the first term has it.
+    #expect(found[3][36..<43] == [0x08, 0x5c, 0x56, 0x47, 0x49, 0x41, 0x0c] && number(found[3], 43, 4) == 0x7ffe_0000)
+    #expect(identifier == 0x7ffe_0028)
     let rsdt = table(number(root, 16, 4))
     #expect((rsdt.count - 36) / 4 == found.count && number(rsdt, 36, 4) == number(xsdt, 36, 8))
     let dsdt = table(number(found[0], 140, 8))

@@ -30,12 +30,21 @@ public struct ACPIConfiguration: Sendable {
   public var fixedHardware = FixedHardware()
   /// Where PCI devices' memory can be below 4 GiB: from the end of RAM there to the I/O APIC.
   public var memoryWindow: ClosedRange<UInt32> = 0xc000_0000...0xfebf_ffff
+  /// Serial ports in a PC's usual places, 0 to 2.
+  public var serialPortCount = 1
+  /// There is a floppy disk controller.
+  public var hasFloppy = false
   /// There is a VGA display.
   public var hasDisplay = false
+  /// There is a port at `panicPort` by which a guest tells that it has crashed.
+  public var hasPanicPort = false
+  /// There is a generation identifier.
+  public var hasGenerationIdentifier = false
   /// There is an HPET, at `highPrecisionTimerAddress`.
   public var hasHighPrecisionTimer = false
 
   public static let highPrecisionTimerAddress: UInt32 = 0xfed0_0000
+  public static let panicPort: UInt16 = 0x505
 
   /// Processors 0 to `processorCount - 1`; the I/O APIC's identifier follows, as far as it has the bits for it.
   public init(processorCount: Int) {

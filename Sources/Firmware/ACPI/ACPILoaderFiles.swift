@@ -9,6 +9,7 @@ public enum ACPILoaderFiles {
     static let allocate: UInt32 = 1
     static let addPointer: UInt32 = 2
     static let addChecksum: UInt32 = 3
+    static let writePointer: UInt32 = 4
   }
 
   /// Zones of memory that a file can be given.
@@ -22,9 +23,12 @@ public enum ACPILoaderFiles {
   private static let nameSize = 56
   private static let tablesName = "etc/acpi/tables"
   private static let rootName = "etc/acpi/rsdp"
+  private static let identifierName = "etc/vmgenid_guid"
+  /// The file into which firmware writes the address of the generation identifier, eight bytes.
+  public static let identifierAddressName = "etc/vmgenid_addr"
   private static let scriptName = "etc/table-loader"
 
-  /// The three files, by name.
+  /// The files that firmware reads, by name.
   public static func files(_ configuration: ACPIConfiguration) -> [(name: String, bytes: [UInt8])] {
     var layout = ACPITableLayout(configuration, at: 0)
     layout.clearChecksums()
@@ -39,12 +43,21 @@ public enum ACPILoaderFiles {
     for pointer in layout.pointers { addPointer(&script, to: tablesName, pointer.offset, pointer.size) }
     addPointer(&script, to: rootName, 16, 4)
     addPointer(&script, to: rootName, 24, 8)
+    if let field = layout.identifierPointer {
+      allocate(&script, identifierName, alignment: UInt32(ACPITables.identifierPageSize), zone: Zone.high)
+      addPointer(&script, to: tablesName, field, 4, of: identifierName)
+      writePointer(&script, to: identifierAddressName, of: identifierName, ACPITables.identifierOffset)
+    }
     for table in layout.tables {
       addChecksum(&script, tablesName, at: table.lowerBound + ACPITables.checksumOffset, over: table)
     }
     addChecksum(&script, rootName, at: 8, over: 0..<20)
     addChecksum(&script, rootName, at: 32, over: 0..<ACPITables.rootPointerSize)
-    return [(tablesName, layout.bytes), (rootName, root.bytes), (scriptName, script.bytes)]
+    var files = [(tablesName, layout.bytes), (rootName, root.bytes), (scriptName, script.bytes)]
+    if layout.identifierPointer != nil {
+      files.append((identifierName, [UInt8](repeating: 0, count: Int(ACPITables.identifierPageSize))))
+    }
+    return files
   }
 
   private static func allocate(_ script: inout ByteWriter, _ file: String, alignment: UInt32, zone: UInt8) {
@@ -55,13 +68,28 @@ public enum ACPILoaderFiles {
     }
   }
 
-  /// Adds the address of the tables to a field.
-  private static func addPointer(_ script: inout ByteWriter, to file: String, _ offset: Int, _ size: Int) {
+  /// Adds the address of the tables, or of another file, to a field.
+  private static func addPointer(
+    _ script: inout ByteWriter, to file: String, _ offset: Int, _ size: Int, of target: String = tablesName
+  ) {
     add(&script, Command.addPointer) { command in
       command.append(file, count: nameSize)
-      command.append(tablesName, count: nameSize)
+      command.append(target, count: nameSize)
       command.append(UInt32(offset))
       command.append([UInt8(size)])
+    }
+  }
+
+  /// Has the firmware write the address of a place in a file to the beginning of another file, in eight bytes.
+  private static func writePointer(
+    _ script: inout ByteWriter, to file: String, of target: String, _ offset: UInt64
+  ) {
+    add(&script, Command.writePointer) { command in
+      command.append(file, count: nameSize)
+      command.append(target, count: nameSize)
+      command.append(UInt32(0))
+      command.append(UInt32(offset))
+      command.append([8])
     }
   }
 

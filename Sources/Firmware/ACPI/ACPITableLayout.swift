@@ -10,14 +10,16 @@ struct ACPITableLayout {
 
   private(set) var bytes: [UInt8]
   private(set) var pointers: [Pointer] = []
+  /// The offset of four bytes that are to have the address of the generation identifier's page.
+  private(set) var identifierPointer: Int?
   /// The tables that have a checksum, by offset.
   private(set) var tables: [Range<Int>] = []
   /// Addresses.
   private(set) var rsdt: UInt64 = 0
   private(set) var xsdt: UInt64 = 0
 
-  /// Lays the tables out for `base`, behind `head` bytes of zeros.
-  init(_ configuration: ACPIConfiguration, at base: UInt64, behind head: Int = 0) {
+  /// Lays the tables out for `base`, behind `head` bytes of zeros; the generation identifier is in `identifierPage`.
+  init(_ configuration: ACPIConfiguration, at base: UInt64, behind head: Int = 0, identifierPage: UInt64 = 0) {
     var image = ByteWriter(count: head)
     var tables: [Range<Int>] = []
     var pointers: [Pointer] = []
@@ -49,6 +51,11 @@ struct ACPITableLayout {
       [Pointer(offset: 36, size: 4), Pointer(offset: 40, size: 4), Pointer(offset: 140, size: 8)])
     var described = [fadt, addTable(ACPITables.interruptControllers(configuration))]
     if configuration.hasHighPrecisionTimer { described.append(addTable(ACPITables.highPrecisionTimer())) }
+    if configuration.hasGenerationIdentifier {
+      let table = addTable(ACPITables.generationDescription(page: UInt32(truncatingIfNeeded: identifierPage)))
+      identifierPointer = table + ACPITables.identifierPointerOffset
+      described.append(table)
+    }
 
     func root(_ signature: String, pointerSize: Int) -> Int {
       let table = ACPITables.table(signature, revision: 1) { body in

@@ -87,7 +87,8 @@ extension ACPITables {
   /// A device for each route, by which a system that uses the 8259s chooses interrupts (6.2.13).
   private static func interruptLinks() -> [AMLTerm] {
     zip(links, routeRegisters).enumerated().map { number, names in
-      let register = AMLTerm.reference("\\_SB.PCI0.ISA." + names.1)
+      let path = "\\_SB.PCI0.ISA." + names.1
+      let register = AMLTerm.reference(path)
       let current = ResourceTemplate().sharedInterrupts([0])
       // The number of the interrupt is at this offset of the resource.
       let offset: UInt64 = 5
@@ -102,7 +103,7 @@ extension ACPITables {
             [
               .conditional(.and(register, .integer(0x80)), [.returned(.integer(0x9))]), .returned(.integer(0xb)),
             ]),
-          .method("_DIS", arguments: 0, [.store(.or(register, .integer(0x80)), to: register)]),
+          .method("_DIS", arguments: 0, [.set(0x80, in: path)]),
           .method(
             "_CRS", arguments: 0,
             [
@@ -139,15 +140,45 @@ extension ACPITables {
       "ISA",
       [
         .name("_ADR", .integer(0x0001_0000)),
-        .configurationBytes("PRQR", offset: 0x60, fields: routeRegisters),
+        .bytes("PRQR", in: .configuration, offset: 0x60, fields: routeRegisters),
         isaDevice("PIC", "PNP0000", ResourceTemplate().ports(0x20, count: 2).ports(0xa0, count: 2).interrupt(2)),
         isaDevice("TIMR", "PNP0100", ResourceTemplate().ports(0x40, count: 4).interrupt(0)),
+        isaDevice(
+          "DMA", "PNP0200",
+          ResourceTemplate().ports(0x00, count: 16).ports(0x80, count: 16).ports(0xc0, count: 32).dma(4)),
         isaDevice("RTC", "PNP0B00", ResourceTemplate().ports(0x70, count: 2).interrupt(8)),
         isaDevice("PS2K", "PNP0303", ResourceTemplate().ports(0x60, count: 1).ports(0x64, count: 1).interrupt(1)),
         isaDevice("PS2M", "PNP0F13", ResourceTemplate().interrupt(12)),
-        isaDevice("COM1", "PNP0501", ResourceTemplate().ports(0x3f8, count: 8).interrupt(4), number: 1),
         isaDevice("MBRD", "PNP0C02", board),
+      ] + serialPorts.prefix(configuration.serialPortCount) + (configuration.hasFloppy ? [floppyDevice] : [])
+        + (configuration.hasPanicPort ? [panicDevice] : []))
+  }
+
+  /// The port that tells of crashes, with methods to read and to write it (QEMU, docs/specs/pvpanic).
+  private static var panicDevice: AMLTerm {
+    let port = AMLTerm.reference("PEPT")
+    return .device(
+      "PEVT",
+      [
+        .name("_HID", .string("QEMU0001")),
+        .name("_CRS", ResourceTemplate().ports(ACPIConfiguration.panicPort, count: 1).term),
+        .name("_STA", .integer(0xf)),
+        .bytes("PEOR", in: .ports, offset: UInt64(ACPIConfiguration.panicPort), fields: ["PEPT"]),
+        .method("RDPT", arguments: 0, [.returned(port)]),
+        .method("WRPT", arguments: 1, [.store(.argument(0), to: port)]),
       ])
+  }
+
+  private static var floppyDevice: AMLTerm {
+    isaDevice(
+      "FDC", "PNP0700", ResourceTemplate().ports(0x3f0, count: 6).ports(0x3f7, count: 1).interrupt(6).dma(2))
+  }
+
+  private static var serialPorts: [AMLTerm] {
+    [
+      isaDevice("COM1", "PNP0501", ResourceTemplate().ports(0x3f8, count: 8).interrupt(4), number: 1),
+      isaDevice("COM2", "PNP0501", ResourceTemplate().ports(0x2f8, count: 8).interrupt(3), number: 2),
+    ]
   }
 
   private static func isaDevice(

@@ -30,14 +30,17 @@ public enum ACPITables {
     _ configuration: ACPIConfiguration, in memory: GuestMemory
   ) throws(Failure) -> GuestPhysicalAddress {
     let bytes = image(configuration)
-    guard bytes.count <= area.count else { throw Failure(processorCount: configuration.processors.count) }
+    guard UInt64(bytes.count) <= MultiProcessorTable.area.lowerBound - area.lowerBound else {
+      throw Failure(processorCount: configuration.processors.count)
+    }
     memory.place(bytes, at: area.lowerBound)
     return GuestPhysicalAddress(area.lowerBound)
   }
 
   /// All tables as they stand from `area.lowerBound` on, the root pointer first.
   static func image(_ configuration: ACPIConfiguration) -> [UInt8] {
-    let layout = ACPITableLayout(configuration, at: area.lowerBound, behind: rootPointerSize)
+    let layout = ACPITableLayout(
+      configuration, at: area.lowerBound, behind: rootPointerSize, identifierPage: identifierPage)
     var image = ByteWriter(layout.bytes)
     for (index, byte) in rootPointer(rsdt: layout.rsdt, xsdt: layout.xsdt).enumerated() { image.put(byte, at: index) }
     return image.bytes

@@ -4,6 +4,8 @@
 indirect enum AMLTerm {
   /// Zero, or any number in the shortest encoding.
   case integer(UInt64)
+  /// A number in four bytes, whatever it is: whoever knows where they lie can change it.
+  case doubleword(UInt32)
   case string(String)
   /// A Plug and Play identifier such as "PNP0501".
   case identifier(String)
@@ -22,17 +24,31 @@ indirect enum AMLTerm {
   case argument(UInt8)
   case store(AMLTerm, to: AMLTerm)
   case and(AMLTerm, AMLTerm)
-  case or(AMLTerm, AMLTerm)
+  /// Sets bits of what a path names.
+  case set(UInt64, in: String)
+  case add(AMLTerm, AMLTerm)
+  /// An element of a package, for `store` to store to.
+  case element(AMLTerm, UInt64)
+  /// `Notify (path, value)`.
+  case notify(String, UInt64)
   case conditional(AMLTerm, [AMLTerm])
   case returned(AMLTerm)
   /// `CreateDWordField (buffer, offset, name)`.
   case doublewordField(AMLTerm, offset: UInt64, String)
-  /// A region of the PCI configuration space of the device around it, as fields of one byte each.
-  case configurationBytes(String, offset: UInt64, fields: [String])
+  /// A region of an address space, as fields of one byte each.
+  case bytes(String, in: AddressSpace, offset: UInt64, fields: [String])
+
+  /// 20.2.5.2, RegionSpace.
+  enum AddressSpace: UInt8 {
+    case ports = 1
+    /// The PCI configuration space of the device around it.
+    case configuration = 2
+  }
 
   var encoded: [UInt8] {
     switch self {
     case .integer(let value): Self.encode(value)
+    case .doubleword(let value): [0x0c] + (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
     case .string(let text): [0x0d] + Array(text.utf8) + [0]
     case .identifier(let text): Self.encode(Self.compress(text))
     case .buffer(let bytes): Self.packaged([0x11], Self.encode(UInt64(bytes.count)) + bytes)
@@ -49,13 +65,17 @@ indirect enum AMLTerm {
     case .store(let value, let target): [0x70] + value.encoded + target.encoded
     // Their results go to no variable besides.
     case .and(let left, let right): [0x7b] + left.encoded + right.encoded + [0x00]
-    case .or(let left, let right): [0x7d] + left.encoded + right.encoded + [0x00]
+    case .set(let bits, let path): [0x7d] + Self.encode(path: path) + Self.encode(bits) + Self.encode(path: path)
+    case .add(let left, let right): [0x72] + left.encoded + right.encoded + [0x00]
+    case .element(let package, let index): [0x88] + package.encoded + Self.encode(index) + [0x00]
+    case .notify(let path, let value): [0x86] + Self.encode(path: path) + Self.encode(value)
     case .conditional(let condition, let terms): Self.packaged([0xa0], condition.encoded + terms.flatMap(\.encoded))
     case .returned(let value): [0xa4] + value.encoded
     case .doublewordField(let buffer, let offset, let name):
       [0x8a] + buffer.encoded + Self.encode(offset) + Self.encode(path: name)
-    case .configurationBytes(let name, let offset, let fields):
-      [0x5b, 0x80] + Self.encode(path: name) + [0x02] + Self.encode(offset) + Self.encode(UInt64(fields.count))
+    case .bytes(let name, let space, let offset, let fields):
+      [0x5b, 0x80] + Self.encode(path: name) + [space.rawValue] + Self.encode(offset)
+        + Self.encode(UInt64(fields.count))
         // Byte accesses, no lock, other bits preserved; each field has eight bits.
         + Self.packaged(
           [0x5b, 0x81], Self.encode(path: name) + [0x01] + fields.flatMap { Self.encode(path: $0) + [0x08] })

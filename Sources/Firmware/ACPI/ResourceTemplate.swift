@@ -23,6 +23,15 @@ struct ResourceTemplate {
     }
   }
 
+  /// A byte channel of the ISA DMA controller (6.4.2.2).
+  func dma(_ channel: Int) -> Self {
+    adding {
+      $0.append([0x2a])
+      // Compatible timing, no bus master, eight bits.
+      $0.append([1 << UInt8(channel), 0])
+    }
+  }
+
   /// Level-triggered, active-low interrupts that can be shared, one of which is meant (6.4.3.6).
   func sharedInterrupts(_ numbers: [UInt32]) -> Self {
     adding {

@@ -29,6 +29,11 @@ public enum FirmwareFiles {
     ("etc/sercon-port", withUnsafeBytes(of: port.littleEndian) { Array($0) })
   }
 
+  /// Where the port is by which a guest tells that it has crashed.
+  public static func panicPort(_ port: UInt16) -> (name: String, bytes: [UInt8]) {
+    ("etc/pvpanic-port", [UInt8(truncatingIfNeeded: port), UInt8(port >> 8)])
+  }
+
   /// The display's option ROM, which SeaBIOS runs for that PCI device.
   public static func displayROM(_ bytes: [UInt8], vendor: UInt16, device: UInt16) -> (name: String, bytes: [UInt8]) {
     func digits(_ value: UInt16) -> String {
