@@ -9,12 +9,16 @@ import X86
 @Suite struct FirmwareConfigurationTests {
   private let platform: FakePlatform
   private let device: FirmwareConfiguration
+  private let written = Written()
+
+  private final class Written { var value: [[UInt8]] = [] }
 
   init() throws {
     platform = try FakePlatform()
     var items = FirmwareConfigurationItems(memory: 512 << 20, processorCount: 3)
     items.add("etc/one", [1, 2, 3])
     items.add("opt/two", Array("hello".utf8))
+    items.addWritable("etc/address", count: 8) { [written] in written.value.append($0) }
     device = platform.start(FirmwareConfiguration(items))
   }
 
@@ -42,12 +46,34 @@ import X86
 
   @Test func files() throws {
     let directory = bytes(0x19, 4 + 2 * 64)
-    #expect(directory[..<4] == [0, 0, 0, 2])
+    #expect(directory[..<4] == [0, 0, 0, 3])
     #expect(directory[4..<12] == [0, 0, 0, 3, 0, 0x20, 0, 0])
     #expect(directory[12..<20] == ArraySlice(Array("etc/one".utf8) + [0]))
     #expect(directory[68..<76] == [0, 0, 0, 5, 0, 0x21, 0, 0])
     #expect(bytes(0x20, 4) == [1, 2, 3, 0])
     #expect(bytes(0x21, 5) == Array("hello".utf8))
+  }
+
+  /// The guest writes a file that it may write, by DMA, within its size; everybody sees it until the next reset.
+  @Test func writableFile() throws {
+    #expect(platform.memory.store(0x0807_0605_0403_0201 as UInt64, at: GuestPhysicalAddress(Self.target)))
+    // Select, and write.
+    #expect(transfer(0x22 << 16 | 0x18, 4) == 0 && written.value == [[1, 2, 3, 4, 0, 0, 0, 0]])
+    #expect(transfer(0x10, 4) == 0 && written.value.last == [1, 2, 3, 4, 1, 2, 3, 4])
+    #expect(bytes(0x22, 9) == [1, 2, 3, 4, 1, 2, 3, 4, 0])
+    // Too long, from nowhere, another file.
+    #expect(transfer(0x22 << 16 | 0x18, 9) == 1 && transfer(0x22 << 16 | 0x18, 8, to: 1 << 40) == 1)
+    #expect(transfer(0x21 << 16 | 0x18, 1) == 1 && transfer(0x22 << 16 | 0x18, .max) == 1)
+    #expect(written.value.count == 2 && bytes(0x21, 5) == Array("hello".utf8))
+    var items = FirmwareConfigurationItems(memory: 1 << 20, processorCount: 1)
+    for name in ["a", "b"] { items.add(name, []) }
+    items.addWritable("c", count: 8) { _ in }
+    let copy = platform.start(FirmwareConfiguration(items))
+    try TestSupport.transfer(from: device, to: copy)
+    copy.poke(0, 0x22, size: 2)
+    #expect(copy.peek(1) == 1)
+    device.reset()
+    #expect(bytes(0x22, 8) == [UInt8](repeating: 0, count: 8))
   }
 
   private static let descriptor: UInt64 = 0x1000

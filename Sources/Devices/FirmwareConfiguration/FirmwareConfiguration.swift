@@ -10,7 +10,8 @@ import X86
 /// reads the item there in one go. Numbers in items are little-endian, everything in the directory of files and in DMA
 /// descriptors is big-endian.
 ///
-/// Items cannot be written by the guest, and do not change while the machine lives.
+/// Items do not change while the machine lives, but for those that the guest may write, by DMA: it tells where it has put
+/// things.
 ///
 /// Region 0: selector (16 bits at 0) and data (8 bits at 1), ports 0x510 and 0x511. Region 1: DMA address, two big-endian
 /// 32-bit registers, the upper half first; writing the lower one starts the transfer. Ports 0x514 to 0x51b.
@@ -21,6 +22,13 @@ public final class FirmwareConfiguration: Device {
     var offset: UInt32 = 0
     /// Upper half of the DMA address.
     var addressHigh: UInt32 = 0
+    var written: [WrittenItem] = []
+  }
+
+  /// What the guest has made of an item.
+  struct WrittenItem: Codable, Equatable, Sendable {
+    var key: UInt16
+    var bytes: [UInt8]
   }
 
   /// Bits of a DMA descriptor's control word.
@@ -37,11 +45,15 @@ public final class FirmwareConfiguration: Device {
 
   public let name = "firmware-configuration"
   private let items: [UInt16: [UInt8]]
+  private let writable: [UInt16: ([UInt8]) -> Void]
   private var memory: GuestMemory?
   private var state = State()
   private var errors = GuestErrorLog(device: "firmware-configuration")
 
-  public init(_ contents: FirmwareConfigurationItems) { items = contents.items }
+  public init(_ contents: FirmwareConfigurationItems) {
+    items = contents.items
+    writable = contents.writable
+  }
 
   public func attach(to platform: DevicePlatform) {
     memory = platform.memory
@@ -85,7 +97,9 @@ public final class FirmwareConfiguration: Device {
     state.offset = 0
   }
 
-  private var item: [UInt8] { items[state.key] ?? [] }
+  private var item: [UInt8] {
+    state.written.first { $0.key == state.key }?.bytes ?? items[state.key] ?? []
+  }
 
   /// The next byte of the selected item.
   private func next() -> UInt8 {
@@ -105,9 +119,11 @@ public final class FirmwareConfiguration: Device {
       let target = memory.load(address &+ 8, as: UInt64.self)?.byteSwapped
     else { return errors.note("a DMA descriptor at \(address) is not in memory") }
     if control & Control.select != 0 { select(UInt16(truncatingIfNeeded: control >> 16)) }
-    var isGood = control & Control.write == 0
+    var isGood = true
     if control & Control.read != 0 {
-      isGood = isGood && copy(UInt64(length), to: GuestPhysicalAddress(target), memory)
+      isGood = copy(UInt64(length), to: GuestPhysicalAddress(target), memory)
+    } else if control & Control.write != 0 {
+      isGood = take(length, from: GuestPhysicalAddress(target), memory)
     } else if control & Control.skip != 0 {
       advance(length)
     }
@@ -122,6 +138,24 @@ public final class FirmwareConfiguration: Device {
     memory.fill(target &+ UInt64(rest.count), count: length - UInt64(rest.count), with: 0)
     advance(UInt32(truncatingIfNeeded: length))
     return isCopied
+  }
+
+  /// Copies into the item. False where it is none that can be written, or has not so many bytes left, or the source is not
+  /// RAM; nothing is copied then.
+  private func take(_ length: UInt32, from source: GuestPhysicalAddress, _ memory: GuestMemory) -> Bool {
+    var bytes = item
+    let start = Int(state.offset)
+    guard let onWrite = writable[state.key], start <= bytes.count, Int(length) <= bytes.count - start else {
+      return false
+    }
+    guard bytes.withUnsafeMutableBytes({ memory.read(source, into: .init(rebasing: $0[start..<start + Int(length)])) })
+    else { return false }
+    let key = state.key
+    state.written.removeAll { $0.key == key }
+    state.written.append(WrittenItem(key: key, bytes: bytes))
+    advance(length)
+    onWrite(bytes)
+    return true
   }
 
   private func advance(_ length: UInt32) {

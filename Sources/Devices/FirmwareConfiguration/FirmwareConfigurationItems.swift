@@ -1,5 +1,5 @@
 /// What a `FirmwareConfiguration` device holds: gathered while the machine is built.
-public struct FirmwareConfigurationItems: Sendable {
+public struct FirmwareConfigurationItems {
   /// Keys with a fixed meaning (QEMU, docs/specs/fw_cfg, "Items").
   enum Key {
     static let signature: UInt16 = 0x00
@@ -28,6 +28,8 @@ public struct FirmwareConfigurationItems: Sendable {
   private var fixed: [UInt16: [UInt8]] = [:]
   /// By name, in the order of their keys.
   private var files: [(name: String, bytes: [UInt8])] = []
+  /// By key, who is told what the guest has written.
+  private(set) var writable: [UInt16: ([UInt8]) -> Void] = [:]
 
   /// The items that describe a machine with `memory` bytes of RAM.
   public init(memory: UInt64, processorCount: Int) {
@@ -52,6 +54,12 @@ public struct FirmwareConfigurationItems: Sendable {
   public mutating func add(_ name: String, _ bytes: [UInt8]) {
     precondition(name.utf8.count < Self.nameSize, "a configuration file's name is too long")
     files.append((name, bytes))
+  }
+
+  /// Adds a file of `count` zeros that the guest may write. `onWrite` gets all of it each time, under the machine lock.
+  public mutating func addWritable(_ name: String, count: Int, onWrite: @escaping ([UInt8]) -> Void) {
+    writable[Key.firstFile + UInt16(clamping: files.count)] = onWrite
+    add(name, [UInt8](repeating: 0, count: count))
   }
 
   /// All items by key, the directory among them.

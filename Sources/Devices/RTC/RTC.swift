@@ -32,6 +32,14 @@ public final class RTC {
     state.bytes[Int(index)] = value
   }
 
+  /// Describes the machine's equipment: the kinds of its floppy drives, as `FloppyFormat.drive` has them, a coprocessor and a
+  /// mouse. Before `setMemorySize`, which sums up.
+  public func setEquipment(floppyDrives: [UInt8]) {
+    let (first, second) = (floppyDrives.first ?? 0, floppyDrives.dropFirst().first ?? 0)
+    setMemory(0x10, first << 4 | second & 0xf)
+    setMemory(0x14, 0x06 | (floppyDrives.isEmpty ? 0 : 1 | UInt8(min(floppyDrives.count, 4) - 1) << 6))
+  }
+
   /// Describes the machine's RAM (bytes) in the bytes that PC firmware uses: conventional memory in 0x15, memory from 1 MiB
   /// in 0x17 and 0x30 (KiB), from 16 MiB in 0x34 and from 4 GiB in 0x5b (64 KiB units), each as large as it can say.
   public func setMemorySize(below4GiB: UInt64, above4GiB: UInt64 = 0) {
