@@ -14,5 +14,9 @@ public struct EventMask: OptionSet, Sendable {
   public static let shutdown = EventMask(rawValue: 1 << 4)
   /// The whole machine: paused, resumed, reset, ended.
   public static let lifecycle = EventMask(rawValue: 1 << 5)
-  public static let all: EventMask = [.exit, .portAccess, .memoryAccess, .interrupt, .shutdown, .lifecycle]
+  /// The guest has crashed and says so, or its watchdog has.
+  public static let failure = EventMask(rawValue: 1 << 6)
+  public static let all: EventMask = [
+    .exit, .portAccess, .memoryAccess, .interrupt, .shutdown, .lifecycle, .failure,
+  ]
 }

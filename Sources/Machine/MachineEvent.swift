@@ -8,6 +8,7 @@ public enum MachineEvent: Sendable, Equatable {
   case memoryAccess(cpu: Int, address: GuestPhysicalAddress, size: Int, value: UInt64, isWrite: Bool)
   case interrupt(cpu: Int, vector: UInt8)
   case shutdown(cpu: Int)
+  case failure(GuestFailure)
   case lifecycle(Lifecycle)
 
   public enum Lifecycle: Sendable, Equatable {
@@ -22,6 +23,7 @@ public enum MachineEvent: Sendable, Equatable {
     case .memoryAccess: .memoryAccess
     case .interrupt: .interrupt
     case .shutdown: .shutdown
+    case .failure: .failure
     case .lifecycle: .lifecycle
     }
   }

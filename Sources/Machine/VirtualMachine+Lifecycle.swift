@@ -16,7 +16,10 @@ extension VirtualMachine {
         try powerOn()
       }
       startClock()
-      if snapshot != nil { paravirtualClock?.resume() }
+      if snapshot != nil {
+        paravirtualClock?.resume()
+        onRestore?()
+      }
     }
     events.publish(.lifecycle(.started))
     control.lock()
@@ -46,10 +49,14 @@ extension VirtualMachine {
   public var hasEnded: Bool { control.withLock { outcome != nil } }
 
   /// Stops guest code and guest time. Returns when nothing runs any more. Not under the machine lock, nor on a
-  /// processor's thread.
-  public func pause() {
+  /// processor's thread. False: it had been paused before, or is none to be paused.
+  @discardableResult
+  public func pause() -> Bool {
     control.lock()
-    guard isStarted, outcome == nil, !pauseIsWanted else { return control.unlock() }
+    guard isStarted, outcome == nil, !pauseIsWanted else {
+      control.unlock()
+      return false
+    }
     pauseIsWanted = true
     for cpu in cpus { cpu.raise(.stop) }
     while parkedCount < cpus.count, outcome == nil { control.wait() }
@@ -57,6 +64,7 @@ extension VirtualMachine {
     lock.withLock { clock.pause() }
     control.unlock()
     events.publish(.lifecycle(.paused))
+    return true
   }
 
   /// Goes on after `pause`. For the guest, no time has passed.
@@ -92,8 +100,31 @@ extension VirtualMachine {
     case .powerOff: end(.poweredOff)
     case .reset: if endsOnReset { end(.resetRequested) } else { reset() }
     case .exit(let status): end(.exited(status: status))
+    case .failure(let failure): respond(to: failure)
     case .suspend: ask(for: .suspend)
     case .wake: ask(for: .wake)
+    }
+  }
+
+  private func respond(to failure: GuestFailure) {
+    if events.wants(.failure) { events.publish(.failure(failure)) }
+    let response: FailureResponse =
+      switch failure {
+      case .panic: panicResponse
+      case .crashKernelLoaded: .none
+      case .watchdog: watchdogResponse
+      }
+    // A run that ends says why then.
+    if response != .end { log.warning("\(failure.description)") }
+    switch response {
+    case .none: break
+    case .reset: request(.reset)
+    case .powerOff: request(.powerOff)
+    case .end: end(.guestFailed(failure))
+    case .pause:
+      log.warning("the machine is paused")
+      // Whoever pauses waits for all processors, and this may be one of them.
+      _ = try? HostThread.start("pause") { [self] in pause() }
     }
   }
 

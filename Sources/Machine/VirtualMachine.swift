@@ -58,8 +58,13 @@ public final class VirtualMachine: @unchecked Sendable {
   /// Sets the bootstrap processor's state when the machine wakes from its suspension to RAM, as `reload` does otherwise:
   /// all processors and devices are at their power-up state, RAM is as it was.
   public var onWake: (() throws -> Void)?
+  /// The machine goes on from a snapshot, whose state all devices have. Under the machine lock, before anything runs.
+  public var onRestore: (() -> Void)?
   /// A guest's reset, or its triple fault, ends the run.
   public var endsOnReset = false
+  /// What to do when the guest says that its kernel has crashed, and when its watchdog has run out.
+  public var panicResponse = FailureResponse.none
+  public var watchdogResponse = FailureResponse.none
   /// A processor has nothing to do: a good moment to write out what was gathered. On its thread, without locks.
   public var onIdle: (@Sendable () -> Void)?
 

@@ -6,14 +6,14 @@ enum ExitStatus {
   static let success: Int32 = 0
   /// The host, or a file that was to be read, did not play along.
   static let failure: Int32 = 1
-  /// The guest crashed, and was not to be reset.
+  /// The guest crashed, or its watchdog ran out, and that was to end the run.
   static let crash: Int32 = 3
 
   /// What a machine's end means to whoever started the program.
   static func of(_ outcome: MachineOutcome) -> Int32 {
     switch outcome {
     case .poweredOff, .resetRequested, .stopped: success
-    case .crashed: crash
+    case .crashed, .guestFailed: crash
     case .exited(let status): status
     case .failed: failure
     }

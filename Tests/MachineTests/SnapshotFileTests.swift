@@ -88,8 +88,8 @@ import X86
     #expect(try failure(Data()) == .notASnapshot)
     #expect(try failure(Data(repeating: 0x20, count: 4096)) == .notASnapshot)
     var newer = good
-    newer[8] = 2
-    #expect(try failure(newer) == .version(2))
+    newer[8] = 3
+    #expect(try failure(newer) == .version(3))
     #expect(try failure(good.dropLast()) == .truncated)
     // Whatever bit of the header or the tables is wrong: an error, or nothing that matters.
     for index in [16, 17, 23, 24, 31, 32, 39, 40, 47, 48, 55, good.count - 1, good.count - 20, good.count - 40] {

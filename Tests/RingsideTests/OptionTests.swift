@@ -174,11 +174,28 @@ import Testing
         "run", "--engine", "interpret", "--kernel", "k", "--initrd", "i", "--append", "a b", "--memory", "64M",
         "--serial", "file:x", "--no-reboot", "--debug-exit", "0xf4", "--stats", "--log", "debug",
       ]) as? RunCommand)
-    #expect(command.kernel == "k" && command.initrd == ["i"] && command.append == "a b" && command.serial == .file("x"))
+    #expect(
+      command.kernel == "k" && command.initrd == ["i"] && command.append == "a b" && command.serial == [.file("x")])
     #expect(command.noReboot && command.stats && command.debugExit?.value == 0xf4 && command.log == .debug)
     #expect(command.memory.bytes == 64 << 20)
     let plain = try #require(try Ringside.parseAsRoot(["run"]) as? RunCommand)
-    #expect(plain.append == "console=ttyS0" && plain.serial == .stdio && !plain.noReboot && plain.log == .warning)
+    #expect(
+      plain.append == "console=ttyS0" && plain.serialTargets == [.stdio] && !plain.noReboot && plain.log == .warning)
+  }
+
+  @Test func serialPortsAndFailures() throws {
+    let command = try #require(
+      try Ringside.parseAsRoot([
+        "run", "--serial", "none", "--serial", "stdio", "--panic", "end", "--watchdog", "pause",
+      ])
+        as? RunCommand)
+    #expect(command.serialTargets == [.none, .stdio] && command.panic == .end && command.watchdog == .pause)
+    for bad in [
+      ["--serial", "stdio", "--serial", "stdio"], ["--panic", "explode"], ["--watchdog", ""],
+      ["--serial", "none", "--serial", "none", "--serial", "none"],
+    ] {
+      #expect(throws: (any Error).self, "\(bad)") { try Ringside.parseAsRoot(["run"] + bad) }
+    }
   }
 
   @Test func defaultGuestIsLookedForNearby() {

@@ -1,3 +1,4 @@
+import ArgumentParser
 import Testing
 
 @testable import ringside
@@ -14,6 +15,45 @@ import Testing
         "--serial",
         "file:/here/log", "--firmware", "bios", "--serial=stdio", "--kernel", "/boot/k",
       ])
+  }
+
+  /// `--serial` can be given twice: on restoring, the first replaces the first.
+  @Test func serialPortsAreReplacedInTheirOrder() {
+    func replace(_ old: [String], _ new: [String]) -> [[String]] {
+      let result = RecordedArguments.replace("--serial", in: old, by: new)
+      return [result.arguments, result.options]
+    }
+    #expect(
+      replace(["--serial", "a", "--stats", "--serial=b"], ["--engine", "x", "--serial", "c"]) == [
+        ["--serial", "c", "--stats", "--serial=b"], ["--engine", "x"],
+      ])
+    #expect(
+      replace(["--serial=a", "--serial", "b"], ["--serial", "c", "--serial=d"]) == [
+        ["--serial", "c", "--serial=d"], [],
+      ])
+    #expect(replace(["--stats"], ["--serial", "c"]) == [["--stats"], ["--serial", "c"]])
+    #expect(replace(["--serial", "a"], ["--serial"]) == [["--serial"], []])
+  }
+
+  @Test func clonesLeaveSomeOptionsOut() {
+    #expect(
+      RecordedArguments.remove(["--control", "--uefi-vars"], from: ["--control", "s", "--stats", "--uefi-vars=f"])
+        == ["--stats"])
+  }
+
+  /// A machine has its disks by their controllers, whatever the order on the command line.
+  @Test func snapshotsOfDisks() throws {
+    let disks = try ["a,if=nvme", "b,if=ide", "c,if=virtio", "d"].map { try DiskArgument(parsing: $0) }
+    let floppies = try ["e", "f,snapshot=on"].map { try DiskArgument(parsingFloppy: $0) }
+    #expect(floppies[1].isTemporary && floppies[1].path == "f")
+    #expect(
+      DiskArgument.snapshotNames(of: disks, floppies: floppies, in: ["ide1", "", "virtio", "nvme", "e", ""]) == [
+        "nvme", "ide1", "virtio", nil, "e", nil,
+      ])
+    #expect(DiskArgument.snapshotNames(of: disks, floppies: [], in: []) == [nil, nil, nil, nil])
+    for bad in ["", "a,if=ide", "a,serial=x", "a,readonly"] {
+      #expect(throws: ValidationError.self, "\(bad)") { try DiskArgument(parsingFloppy: bad) }
+    }
   }
 
   @Test func requestsSurviveTheWire() {

@@ -55,6 +55,8 @@ public enum MachineRequest: Equatable, Sendable {
   case suspend
   /// The end of `suspend`.
   case wake
+  /// The guest has failed: the machine does what it has been told to do then.
+  case failure(GuestFailure)
   /// The debug-exit port: end the process with this status.
   case exit(status: Int32)
 }

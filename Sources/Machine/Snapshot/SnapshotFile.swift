@@ -14,7 +14,7 @@ import Memory
 
 /// A snapshot on disk, open for reading.
 public final class SnapshotFile: @unchecked Sendable {
-  public static let version: UInt32 = 1
+  public static let version: UInt32 = 2
   static let magic = Array("RINGSNAP".utf8)
   static let headerSize = 64
   /// More than a description, or an index of 1 TiB of RAM, has.

@@ -12,6 +12,9 @@ final class BootPaths {
     paths.append((media == .cdrom ? .cdrom : .disk, Self.root + path))
   }
 
+  /// Adds a floppy drive.
+  func addFloppy(_ path: String) { paths.append((.floppy, Self.root + path)) }
+
   /// The paths of these kinds, in their order.
   func ordered(_ kinds: [BootDevice]) -> [String] {
     kinds.flatMap { kind in paths.filter { $0.kind == kind }.map(\.path) }

@@ -16,8 +16,8 @@ import Memory
 struct MachineBuilder {
   let configuration: MachineConfiguration
   let machine: VirtualMachine
-  /// The guest's first serial port, for its endpoint.
-  let serial: Serial16550
+  /// The guest's serial ports, for their endpoints.
+  let serialPorts: [Serial16550]
   /// The guest's display; nil: it has none.
   let display: VGA?
   /// Where the guest's keys go.
@@ -29,6 +29,7 @@ struct MachineBuilder {
   private let pciInterrupts: PCIInterruptRouter
   private let pciBus: PCIBus
   private let power: PowerManagement
+  private let generation: GenerationIdentifier
   private let rtc: RTC
   private let gate = A20Gate()
   private let bootPaths = BootPaths()
@@ -62,11 +63,14 @@ struct MachineBuilder {
     pciBus = PCIBus(mapping: machine.bus, interrupts: pciInterrupts) { [fabric] in
       fabric.sendMessageSignalled(address: $0, data: $1)
     }
-    serial = Serial16550(interrupt: Self.line(4, pic, ioAPIC))
+    serialPorts = [4, 3].prefix(configuration.serialPortCount).map {
+      [pic, ioAPIC] in Serial16550(interrupt: Self.line($0, pic, ioAPIC))
+    }
     description = Self.description(of: configuration)
     let hardware = description.fixedHardware
     power = PowerManagement(
       interrupt: Self.line(Int(hardware.interrupt), pic, ioAPIC), timerWidth: hardware.has32BitTimer ? 32 : 24)
+    generation = GenerationIdentifier { [power] in power.raiseGeneralPurposeEvent(ACPITables.identifierEvent) }
     timerLines = [LegacyTimerLine(Self.line(0, pic, ioAPIC)), LegacyTimerLine(Self.line(8, pic, ioAPIC))]
     let clockLine = timerLines[1].chip
     rtc = RTC(
@@ -86,6 +90,8 @@ struct MachineBuilder {
     try addPCI()
     try addDisplay()
     try addDisks()
+    try addFloppies()
+    try addWatchers()
     try addConsoles(debugConsole, firmwareLog)
     try addFirmwareConfiguration()
     try addTestDevices()
@@ -149,6 +155,7 @@ struct MachineBuilder {
     let clock = KVMClock(cpuCount: configuration.processorCount)
     machine.add(clock)
     machine.paravirtualClock = clock
+    rtc.setEquipment(floppyDrives: configuration.floppies.compactMap { FloppyFormat(size: $0.size)?.drive })
     rtc.setMemorySize(
       below4GiB: min(size, GuestMemory.lowLimit),
       above4GiB: size > GuestMemory.lowLimit ? size - GuestMemory.lowLimit : 0)
@@ -173,6 +180,8 @@ struct MachineBuilder {
     machine.numericErrorLine = latch.input
     try machine.bus.map(latch, region: 0, ports: 0xf0...0xf0, offset: 0)
     let hardware = description.fixedHardware
+    machine.add(generation)
+    machine.onRestore = { [generation] in generation.renew() }
     machine.add(power)
     try machine.bus.map(power, region: 0, ports: hardware.base...(hardware.base + 63), offset: 0)
     try machine.bus.map(power, region: 1, ports: hardware.commandPort...(hardware.commandPort + 1), offset: 0)
@@ -278,6 +287,37 @@ struct MachineBuilder {
     }
   }
 
+  /// What tells the host that the guest is not well.
+  private func addWatchers() throws {
+    if let response = configuration.panicResponse {
+      machine.panicResponse = response
+      let port = PanicPort()
+      machine.add(port)
+      let number = ACPIConfiguration.panicPort
+      try machine.bus.map(port, region: 0, ports: number...number, offset: 0)
+    }
+    if let response = configuration.watchdogResponse {
+      machine.watchdogResponse = response
+      addPCIFunction(WatchdogTimer(interrupt: ioAPIC.line(10)), at: try freePCIAddress())
+    }
+  }
+
+  /// The ISA bus's DMA controller, and the floppy disks that use it.
+  private func addFloppies() throws {
+    let dma = DMAController()
+    machine.add(dma)
+    for (region, ports) in [0x00...0x0f, 0xc0...0xdf, 0x80...0x8f].enumerated() {
+      try machine.bus.map(dma, region: region, ports: UInt16(ports.lowerBound)...UInt16(ports.upperBound), offset: 0)
+    }
+    guard !configuration.floppies.isEmpty else { return }
+    let controller = FloppyController(
+      disks: configuration.floppies.map { machine.addDisk($0) }, dma: dma, interrupt: line(6))
+    machine.add(controller)
+    try machine.bus.map(controller, region: 0, ports: 0x3f0...0x3f5, offset: 0)
+    try machine.bus.map(controller, region: 1, ports: 0x3f7...0x3f7, offset: 0)
+    for drive in configuration.floppies.indices { bootPaths.addFloppy("isa@1/fdc@03f0/floppy@\(drive)") }
+  }
+
   /// A disk with several queues has one for each processor, as far as that is any use.
   private var diskQueueCount: Int { min(configuration.processorCount, 16) }
 
@@ -299,8 +339,10 @@ struct MachineBuilder {
   }
 
   private func addConsoles(_ debugConsole: @escaping ([UInt8]) -> Void, _ firmwareLog: (([UInt8]) -> Void)?) throws {
-    machine.add(serial)
-    try machine.bus.map(serial, region: 0, ports: 0x3f8...0x3ff, offset: 0)
+    for (port, first) in zip(serialPorts, [0x3f8, 0x2f8] as [UInt16]) {
+      machine.add(port)
+      try machine.bus.map(port, region: 0, ports: first...(first + 7), offset: 0)
+    }
     if let firmwareLog {
       let console = DebugConsole(name: "firmware-log", sink: firmwareLog)
       machine.add(console)
@@ -318,6 +360,9 @@ struct MachineBuilder {
       memory: machine.memory.size, processorCount: configuration.processorCount)
     if configuration.guest.isFirmware {
       for (name, bytes) in firmwareFiles { items.add(name, bytes) }
+      items.addWritable(ACPILoaderFiles.identifierAddressName, count: 8) { [generation] bytes in
+        generation.place(at: bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) })
+      }
     }
     let device = FirmwareConfiguration(items)
     machine.add(device)
@@ -335,6 +380,9 @@ struct MachineBuilder {
     if !order.isEmpty { files.append(FirmwareFiles.bootOrder(order)) }
     if let rom = configuration.displayROM {
       files.append(FirmwareFiles.displayROM(rom, vendor: VGA.vendor, device: VGA.device))
+    }
+    if configuration.panicResponse != nil {
+      files.append(FirmwareFiles.panicPort(ACPIConfiguration.panicPort))
     }
     if configuration.hasSerialConsole { files.append(FirmwareFiles.serialConsole(port: 0x3f8)) }
     return files
@@ -362,14 +410,18 @@ struct MachineBuilder {
   private func reload() throws {
     let state = machine.cpus[0].state
     switch configuration.guest {
-    case .firmware: break
+    case .firmware:
+      // Until it has told where.
+      generation.place(at: 0)
     case .flat(let file, let address):
-      openSerialLine()
+      openSerialLines()
       noteLoaded(try BootLoader.loadFlat(file, at: address, memory: machine.memory, state: &state.pointee))
     case .kernel(let file, let modules, let commandLine):
       let root = try ACPITables.install(description, in: machine.memory)
+      MultiProcessorTable.install(description, in: machine.memory)
+      generation.place(at: ACPITables.identifierAddress)
       setUpProcessor()
-      openSerialLine()
+      openSerialLines()
       noteLoaded(
         try BootLoader.load(
           BootParameters(kernel: file, modules: modules, commandLine: commandLine, acpiRootPointer: root),
@@ -385,17 +437,23 @@ struct MachineBuilder {
     if case .firmware = configuration.guest {
       hostBridge.wake()
       rtc.setMemory(0x0f, 0xfe)
+      // SeaBIOS and OVMF leave them as they are then; a kernel that speaks early expects them open.
+      openSerialLines()
       return
     }
     setUpProcessor()
     guard BootLoader.wake(memory: machine.memory, state: &machine.cpus[0].state.pointee) else { return try reload() }
-    openSerialLine()
+    openSerialLines()
   }
 
   /// What the firmware's tables, or ours, say of the machine.
   private static func description(of configuration: MachineConfiguration) -> ACPIConfiguration {
     var description = ACPIConfiguration(processorCount: configuration.processorCount)
     description.hasDisplay = configuration.hasDisplay
+    description.hasFloppy = !configuration.floppies.isEmpty
+    description.hasGenerationIdentifier = true
+    description.hasPanicPort = configuration.panicResponse != nil
+    description.serialPortCount = configuration.serialPortCount
     // Firmware puts devices right behind the RAM.
     description.memoryWindow = UInt32(min(configuration.memory.bytes, GuestMemory.lowLimit))...0xfebf_ffff
     description.hasHighPrecisionTimer = configuration.guest.isFirmware
@@ -411,7 +469,9 @@ struct MachineBuilder {
   }
 
   /// Eight data bits, no parity, one stop bit: guests that only want to say something rely on it.
-  private func openSerialLine() { serial.write(region: 0, offset: 3, size: 1, value: 3) }
+  private func openSerialLines() {
+    for port in serialPorts { port.write(region: 0, offset: 3, size: 1, value: 3) }
+  }
 
   private func noteLoaded(_ loaded: LoadedKernel) {
     let entry = String(loaded.entry, radix: 16)

@@ -1,5 +1,7 @@
 import Firmware
+import Machine
 import Processor
+import Storage
 
 /// What machine is to be built, in terms of nobody's command line.
 struct MachineConfiguration {
@@ -12,16 +14,24 @@ struct MachineConfiguration {
   var guest: GuestSource
   /// In the order in which a guest is to find them.
   var disks: [DiskConfiguration] = []
+  /// In drives A and B, of sizes that floppy disks have.
+  var floppies: [any DiskImage] = []
   /// There is a VGA display.
   var hasDisplay = false
   /// The display's option ROM.
   var displayROM: [UInt8]?
   /// Where UEFI firmware keeps its variables; nil: there is no such memory.
   var variables: FlashContents?
+  /// 1 or 2.
+  var serialPortCount = 1
   /// SeaBIOS is to use the first serial port as its console.
   var hasSerialConsole = false
   /// In which order firmware tries devices, by kind.
   var bootOrder = BootDevice.standardOrder
+  /// There is a port by which the guest tells that it has crashed, and what is done then.
+  var panicResponse: FailureResponse?
+  /// There is a watchdog, and what is done when it has run out.
+  var watchdogResponse: FailureResponse?
   /// There is what kvm-unit-tests expects of a machine.
   var hasTestDevice = false
   /// First of four ports of a debug-exit device; nil: there is none.

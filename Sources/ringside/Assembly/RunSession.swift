@@ -21,18 +21,23 @@ final class RunSession: Sendable {
   private static let patience: UInt64 = 1_000_000_000
 
   private let machine = Mutex<VirtualMachine?>(nil)
-  private let endpoint = Mutex<(any SerialEndpoint & Sendable)?>(nil)
+  private typealias Endpoint = any SerialEndpoint & Sendable
+  /// Of the serial ports that lead somewhere.
+  private let endpoints = Mutex<[Endpoint]>([])
   private let powerButton = Mutex<PowerButton?>(nil)
   /// The signal that ended the run.
   private let signal = Mutex<Int32?>(nil)
   private let arguments: RecordedArguments
   /// Where the machine goes on; nil: it starts.
   private let snapshot: SnapshotFile?
+  /// The disks are as they were already.
+  private let isClone: Bool
 
   /// `arguments` are what `snapshot` needs to be put together again.
-  init(arguments: RecordedArguments, snapshot: SnapshotFile? = nil) {
+  init(arguments: RecordedArguments, snapshot: SnapshotFile? = nil, isClone: Bool = false) {
     self.arguments = arguments
     self.snapshot = snapshot
+    self.isClone = isClone
   }
 
   /// Signals become events: to be called before there are other threads.
@@ -40,7 +45,7 @@ final class RunSession: Sendable {
 
   /// Builds the machine, runs it and returns the exit status.
   func run(
-    _ configuration: MachineConfiguration, serial: SerialTarget, display: DisplaySession, firmwareLog: String?,
+    _ configuration: MachineConfiguration, serial: [SerialTarget], display: DisplaySession, firmwareLog: String?,
     control: String?, printsStatistics: Bool, log: Logger
   ) throws -> Int32 {
     let loop = try EventLoop(name: "events")
@@ -56,20 +61,23 @@ final class RunSession: Sendable {
       firmwareLog: firmwareOutput.map { output in { output.write($0) } })
     let machine = builder.machine
     // A signal that comes while the endpoint's file is opened, which may wait (a FIFO), finds no machine to end.
-    let endpoint = try makeEndpoint(serial, loop: loop)
-    self.endpoint.withLock { $0 = endpoint }
+    let endpoints = try serial.map { try makeEndpoint($0, loop: loop) }
+    let connected = endpoints.compactMap(\.self)
+    self.endpoints.withLock { $0 = connected }
     self.machine.withLock { $0 = machine }
     powerButton.withLock { $0 = builder.powerButton }
-    builder.serial.backend = endpoint
+    for (port, endpoint) in zip(builder.serialPorts, endpoints) { port.backend = endpoint }
     machine.onIdle = {
-      endpoint?.flush()
+      for endpoint in connected { endpoint.flush() }
       debugOutput.flush()
     }
 
     let outcome: MachineOutcome
     do {
-      try endpoint?.start(SerialLine(port: builder.serial, machine: machine))
-      if (endpoint as? ConsoleEndpoint)?.isInteractive == true {
+      for (port, endpoint) in zip(builder.serialPorts, endpoints) {
+        try endpoint?.start(SerialLine(port: port, machine: machine))
+      }
+      if console?.isInteractive == true {
         Ringside.say("ringside: booting \(configuration.guest.name); Ctrl-a x ends, Ctrl-a h helps\n")
       }
       try start(machine)
@@ -80,10 +88,10 @@ final class RunSession: Sendable {
       try display.start(builder)
       outcome = closeDisks(machine, lastComparison(machine, machine.wait()))
     } catch {
-      try? endpoint?.finish(patience: Self.patience)
+      for endpoint in connected { try? endpoint.finish(patience: Self.patience) }
       throw error
     }
-    let result = display.finish(finishOutput(outcome, endpoint))
+    let result = display.finish(finishOutput(outcome, connected))
     _ = try? debugOutput.finish(patience: Self.patience)
     firmwareOutput?.finish(patience: Self.patience)
     loop.stop()
@@ -101,7 +109,7 @@ final class RunSession: Sendable {
 
   private func start(_ machine: VirtualMachine) throws {
     guard let snapshot else { return try machine.start() }
-    try machine.restoreDisks(snapshot)
+    if !isClone { try machine.restoreDisks(snapshot) }
     snapshot.provideContents(to: machine.memory) { [machine] in machine.end(.failed($0.description)) }
     try machine.start(from: snapshot.state(for: machine))
   }
@@ -110,8 +118,9 @@ final class RunSession: Sendable {
   private func perform(_ request: ControlRequest, on machine: VirtualMachine) throws {
     switch request {
     case .saveSnapshot(let path):
-      machine.pause()
-      defer { machine.resume() }
+      // A machine that stood still before goes on standing still.
+      let wasRunning = machine.pause()
+      defer { if wasRunning { machine.resume() } }
       guard !machine.hasEnded else { throw CommandFailure(description: "the machine has ended") }
       try machine.writeSnapshot(
         to: path, .init(created: UInt64(clamping: time(nil)), arguments: arguments.arguments))
@@ -129,24 +138,32 @@ final class RunSession: Sendable {
   }
 
   /// Lets the guest's last output reach its reader, and gives the terminal back.
-  private func finishOutput(_ outcome: MachineOutcome, _ endpoint: (any SerialEndpoint)?) -> MachineOutcome {
+  private func finishOutput(_ outcome: MachineOutcome, _ endpoints: [Endpoint]) -> MachineOutcome {
     let isGuestsEnd =
       switch outcome {
       case .stopped, .failed: false
-      case .poweredOff, .resetRequested, .crashed, .exited: true
+      case .poweredOff, .resetRequested, .crashed, .guestFailed, .exited: true
       }
-    do throws(HostFailure) {
-      try endpoint?.finish(patience: isGuestsEnd ? nil : Self.patience)
-      return outcome
-    } catch {
-      if case .failed = outcome { return outcome }
-      return .failed(error.description)
+    var result = outcome
+    for endpoint in endpoints {
+      do throws(HostFailure) {
+        try endpoint.finish(patience: isGuestsEnd ? nil : Self.patience)
+      } catch {
+        if case .failed = result { continue }
+        result = .failed(error.description)
+      }
     }
+    return result
+  }
+
+  private var console: ConsoleEndpoint? {
+    endpoints.withLock { $0 }.lazy.compactMap { $0 as? ConsoleEndpoint }.first
   }
 
   private func report(_ outcome: MachineOutcome) {
     switch outcome {
     case .poweredOff, .resetRequested, .exited, .stopped: break
+    case .guestFailed(let failure): Ringside.report(failure.description)
     case .crashed(let dump): Ringside.report("the guest crashed (triple fault)\n\(dump)")
     case .failed(let reason): Ringside.report(reason)
     }
@@ -162,7 +179,7 @@ final class RunSession: Sendable {
       + (TranslationReport(machine)?.text ?? "")
   }
 
-  private func makeEndpoint(_ target: SerialTarget, loop: EventLoop) throws -> (any SerialEndpoint & Sendable)? {
+  private func makeEndpoint(_ target: SerialTarget, loop: EventLoop) throws -> Endpoint? {
     let handlers = SerialHandlers(
       end: { [self] in end(.stopped) }, pressPowerButton: { [self] in pressPowerButton() },
       fail: { [self] in end(.failed($0.description)) })
@@ -182,7 +199,6 @@ final class RunSession: Sendable {
 
   /// A signal came in; on the event loop's thread.
   private func received(_ number: Int32) {
-    let console = endpoint.withLock { $0 } as? ConsoleEndpoint
     switch number {
     case SIGTSTP:
       console?.suspend()
@@ -197,7 +213,9 @@ final class RunSession: Sendable {
       guard let machine = machine.withLock({ $0 }) else { SignalWatch.end(by: number) }
       machine.end()
       // The guest may have ended already while its output waits for a reader; a second signal waits for nothing.
-      if !isFirst || machine.hasEnded { endpoint.withLock { $0 }?.abandon() }
+      if !isFirst || machine.hasEnded {
+        for endpoint in endpoints.withLock({ $0 }) { endpoint.abandon() }
+      }
     }
   }
 }

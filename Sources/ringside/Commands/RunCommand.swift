@@ -1,4 +1,5 @@
 import ArgumentParser
+import Devices
 import Firmware
 import Glibc
 import Host
@@ -6,6 +7,7 @@ import Lockstep
 import Logging
 import Machine
 import Processor
+import Storage
 
 struct RunCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -96,6 +98,15 @@ struct RunCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
+      A floppy disk, 160 KiB to 2.88 MiB: an image, and by commas format=FORMAT, snapshot=on, readonly=on. Given twice, \
+      the second is in drive B.
+      """, valueName: "file,…"),
+    transform: { try DiskArgument(parsingFloppy: $0) })
+  var floppy: [DiskArgument] = []
+
+  @Option(
+    help: ArgumentHelp(
+      """
       Keep what the guest's display shows in this file: text as UTF-8, or, if the name ends in .ppm, a picture as well. \
       Written anew whenever it has changed, a few times a second at most. Gives a guest without firmware a display, too.
       """, valueName: "file"))
@@ -137,14 +148,32 @@ struct RunCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Where the guest's first serial port leads: 'stdio', 'none', 'file:PATH' (written anew) or 'unix:PATH' (a socket).",
-      valueName: "target"))
-  var serial = SerialTarget.stdio
+      """
+      Where the guest's serial port leads: 'stdio' (the default), 'none', 'file:PATH' (written anew) or 'unix:PATH' (a \
+      socket). Given twice, the guest has a second one.
+      """, valueName: "target"))
+  var serial: [SerialTarget] = []
 
   @Option(
     help: ArgumentHelp(
       "Listen at this socket for 'ringside snapshot save'.", valueName: "socket"))
   var control: String?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Add a port by which a guest tells that its kernel has crashed (pvpanic), and do this then: \
+      \(FailureResponse.allValueStrings.joined(separator: ", ")). 'end' ends with status 3.
+      """, valueName: "action"))
+  var panic: FailureResponse?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Add a watchdog (i6300esb), and do this when the guest has let it run out: \
+      \(FailureResponse.allValueStrings.joined(separator: ", ")). 'end' ends with status 3.
+      """, valueName: "action"))
+  var watchdog: FailureResponse?
 
   @Flag(help: "End, instead of starting the guest again, when it resets or crashes.")
   var noReboot = false
@@ -192,10 +221,19 @@ struct RunCommand: ParsableCommand {
     try validateGuest()
     try validateTranslation()
     try validateDisks()
+    guard serial.count <= 2 else {
+      throw ValidationError("--serial: \(serial.count) serial ports are too many: there can be two")
+    }
+    if serialTargets.count(where: { $0 == .stdio }) > 1 {
+      throw ValidationError("--serial: both ports lead to stdio: give one of them another target")
+    }
     if let debugExit, debugExit.value > 0xfffc {
       throw ValidationError("--debug-exit: the device has four ports, so the first can be 0xfffc at most")
     }
   }
+
+  /// Where each serial port leads.
+  var serialTargets: [SerialTarget] { serial.isEmpty ? [.stdio] : serial }
 
   private func validateLockstep() throws {
     guard lockstep != nil else {
@@ -252,6 +290,10 @@ struct RunCommand: ParsableCommand {
   }
 
   private func validateDisks() throws {
+    guard floppy.count <= FloppyController.driveLimit else {
+      throw ValidationError(
+        "--floppy: \(floppy.count) are too many: there are \(FloppyController.driveLimit) drives")
+    }
     for interface in DiskInterface.allCases {
       let count = disk.count { $0.interface == interface }
       if let limit = interface.limit, count > limit {
@@ -265,16 +307,18 @@ struct RunCommand: ParsableCommand {
   }
 
   /// Runs the machine from its start, or from where it was saved. `arguments` are those that made this command.
-  func run(restoring snapshot: SnapshotFile?, arguments: [String]) throws {
+  ///
+  /// As a clone, it leaves the disks' images alone.
+  func run(restoring snapshot: SnapshotFile?, arguments: [String], isClone: Bool = false) throws {
     LoggingSystem.bootstrap { [log] _ in ConsoleLogHandler(level: log.level) }
     try reportingFailures {
-      if serial == .stdio, !StandardDescriptors.isWritable(StandardDescriptors.output) {
+      if serialTargets.contains(.stdio), !StandardDescriptors.isWritable(StandardDescriptors.output) {
         throw CommandFailure(
           description: "standard output is closed, and the guest's serial port leads there: "
             + "give --serial none or --serial file:PATH, or open it")
       }
       // Opening a file may take as long as somebody likes (a FIFO); until then signals end the process as ever.
-      let configuration = try machineConfiguration()
+      let configuration = try machineConfiguration(cloning: isClone ? snapshot : nil)
       if let snapshot, snapshot.memorySize != memory.bytes {
         throw ValidationError(
           "--memory: the saved machine has \(MemorySize(bytes: snapshot.memorySize)) of memory, and keeps it")
@@ -283,8 +327,9 @@ struct RunCommand: ParsableCommand {
       RunSession.prepare()
       let status: Int32
       do {
-        status = try RunSession(arguments: recorded, snapshot: snapshot).run(
-          configuration, serial: serial, display: DisplaySession(file: screen, keys: keys), firmwareLog: firmwareLog,
+        status = try RunSession(arguments: recorded, snapshot: snapshot, isClone: isClone).run(
+          configuration, serial: serialTargets, display: DisplaySession(file: screen, keys: keys),
+          firmwareLog: firmwareLog,
           control: control, printsStatistics: stats, log: Logger(label: "ringside"))
       } catch let conflict as BusConflict {
         // The one address that the user chooses.
@@ -304,14 +349,22 @@ struct RunCommand: ParsableCommand {
     return options
   }
 
-  private func machineConfiguration() throws -> MachineConfiguration {
-    MachineConfiguration(
+  /// `snapshot` is what the machine is to be a clone of.
+  private func machineConfiguration(cloning snapshot: SnapshotFile?) throws -> MachineConfiguration {
+    let images = try openDisks(cloning: snapshot)
+    return MachineConfiguration(
       engine: engineChoice, translation: try translationOptions(), memory: memory, processor: cpu, processorCount: cpus,
-      guest: try guestSource(), disks: try disks(),
+      guest: try guestSource(),
+      disks: zip(disk, images).map {
+        DiskConfiguration(image: $1, interface: $0.interface, media: $0.media, serial: $0.serial)
+      },
+      floppies: try floppies(images.dropFirst(disk.count)),
       hasDisplay: hasDisplay, displayROM: chosenFirmware == nil ? nil : try FirmwareLibrary.displayROM(),
-      variables: try variables(), hasSerialConsole: serial != .none,
+      variables: try variables(), serialPortCount: serialTargets.count,
+      hasSerialConsole: serialTargets.first != SerialTarget.none,
       bootOrder: boot?.devices ?? BootDevice.standardOrder,
-      hasTestDevice: testDevice, debugExitPort: debugExit?.value ?? (testDevice ? 0xf4 : nil), endsOnReset: noReboot)
+      panicResponse: panic, watchdogResponse: watchdog, hasTestDevice: testDevice,
+      debugExitPort: debugExit?.value ?? (testDevice ? 0xf4 : nil), endsOnReset: noReboot)
   }
 
   /// OVMF's variables: those of the user's file, which is made where there is none, or a copy that is gone in the end.
@@ -321,10 +374,22 @@ struct RunCommand: ParsableCommand {
     return try uefiVars.map { try FlashContents(path: $0, initial: initial) } ?? FlashContents(initial)
   }
 
-  private func disks() throws -> [DiskConfiguration] {
-    try disk.map {
-      DiskConfiguration(
-        image: try $0.open { Ringside.report($0) }, interface: $0.interface, media: $0.media, serial: $0.serial)
+  private func openDisks(cloning snapshot: SnapshotFile?) throws -> [any DiskImage] {
+    let names = DiskArgument.snapshotNames(of: disk, floppies: floppy, in: snapshot?.disks ?? [])
+    return try zip(disk + floppy, names).map { disk, name in
+      try name.map { try disk.openClone(of: $0) { Ringside.report($0) } } ?? disk.open { Ringside.report($0) }
+    }
+  }
+
+  /// Refuses what no floppy disk is as large as.
+  private func floppies(_ images: some Sequence<any DiskImage>) throws -> [any DiskImage] {
+    try images.map { image in
+      guard FloppyFormat(size: image.size) != nil else {
+        let sizes = Set(FloppyFormat.all.map { $0.size >> 10 }).sorted().map { "\($0)" }.joined(separator: ", ")
+        throw CommandFailure(
+          description: "'\(image.name)' has \(image.size) bytes, but floppy disks have \(sizes) KiB")
+      }
+      return image
     }
   }
 
@@ -332,7 +397,7 @@ struct RunCommand: ParsableCommand {
 
   /// Firmware to start with; nil: a kernel is loaded.
   private var chosenFirmware: FirmwareSelection? {
-    firmware ?? (kernel == nil && !disk.isEmpty ? .bios : nil)
+    firmware ?? (kernel == nil && !(disk + floppy).isEmpty ? .bios : nil)
   }
 
   private func guestSource() throws -> GuestSource {

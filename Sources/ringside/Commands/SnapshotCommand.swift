@@ -11,6 +11,7 @@ struct SnapshotCommand: ParsableCommand {
         ringside run --control vm.sock
         ringside snapshot save --control vm.sock booted.snapshot
         ringside snapshot restore booted.snapshot --engine interpret
+        ringside snapshot restore --clone booted.snapshot
       """,
     subcommands: [
       SnapshotSaveCommand.self, SnapshotRestoreCommand.self, SnapshotListCommand.self, SnapshotDeleteCommand.self,

@@ -19,7 +19,25 @@ struct DiskArgument: Equatable {
   /// Of a serial number, so much fits into every interface's field.
   private static let serialLength = 20
 
+  /// What can be said of a floppy disk.
+  private static let floppySettings = ["format", "snapshot", "readonly"]
+
   init(path: String) { self.path = path }
+
+  /// A floppy disk, as `--floppy` names it.
+  init(parsingFloppy text: String) throws {
+    var fields = Self.fields(text)
+    path = fields.removeFirst()
+    guard !path.isEmpty else { throw ValidationError("--floppy: name a file, such as 'floppy.img'") }
+    for field in fields {
+      let parts = field.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+      guard parts.count == 2, Self.floppySettings.contains(parts[0]) else {
+        throw ValidationError(
+          "--floppy: '\(field)' is no setting: give \(Self.floppySettings.joined(separator: ", ")), each as NAME=VALUE")
+      }
+      try set(parts[0], parts[1])
+    }
+  }
 
   /// Throws with a message that says what is wrong and what would be right.
   init(parsing text: String) throws {
@@ -87,6 +105,25 @@ struct DiskArgument: Equatable {
       fields[fields.count - 1].append(character)
     }
     return fields
+  }
+
+  /// For each of `disks`, and of the floppy disks behind them, the name of its internal snapshot in that of a machine, which
+  /// has them in the machine's order: by their controllers. Nil where it has none.
+  static func snapshotNames(
+    of disks: [DiskArgument], floppies: [DiskArgument], in snapshots: [String]
+  ) -> [String?] {
+    var names = [String?](repeating: nil, count: disks.count + floppies.count)
+    let order = DiskInterface.allCases.flatMap { interface in
+      disks.indices.filter { disks[$0].interface == interface }
+    }
+    for (index, name) in zip(order + (disks.count..<names.count), snapshots) where !name.isEmpty { names[index] = name }
+    return names
+  }
+
+  /// Opens the disk as it was in an internal snapshot of its image, which is only read; what the machine writes is gone in
+  /// the end. `warn` gets what the user should know.
+  func openClone(of snapshot: String, warn: (String) -> Void) throws(ImageFailure) -> any DiskImage {
+    try ImageReference(path: path, format: .qcow2, isTemporary: true, snapshot: snapshot).open(warn: warn)
   }
 
   /// Opens the image. `warn` gets what the user should know.

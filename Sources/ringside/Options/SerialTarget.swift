@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// Where the guest's first serial port leads.
+/// Where a serial port of the guest's leads.
 enum SerialTarget: Equatable, ExpressibleByArgument {
   /// Standard input and output.
   case stdio
@@ -21,6 +21,4 @@ enum SerialTarget: Equatable, ExpressibleByArgument {
   }
 
   static let allValueStrings = ["stdio", "none", "file:PATH", "unix:PATH"]
-
-  var defaultValueDescription: String { "stdio" }
 }

@@ -1,0 +1,4 @@
+import ArgumentParser
+import Machine
+
+extension FailureResponse: ExpressibleByArgument {}
