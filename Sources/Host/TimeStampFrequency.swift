@@ -19,8 +19,15 @@ public struct TimeStampFrequency: Sendable, Equatable {
     self.source = source
   }
 
-  /// Asks the processor, then the kernel; else measures for `interval` nanoseconds.
-  public static func find(interval: UInt64 = 20_000_000) -> TimeStampFrequency {
+  /// Where a measurement begins: when this is first asked for.
+  private static let beginning = sample()
+
+  /// Lets a measurement begin, so that `find` need not wait for it. The earlier, the better.
+  public static func prepare() { _ = beginning }
+
+  /// Asks the processor, then the kernel; else measures, from `prepare` on and for `interval` nanoseconds at least: a
+  /// sample is off by some ten nanoseconds.
+  public static func find(interval: UInt64 = 5_000_000) -> TimeStampFrequency {
     if let hertz = fromProcessor() { return TimeStampFrequency(hertz: hertz, source: .processor) }
     if let kilohertz = TextFile.number("/sys/devices/system/cpu/cpu0/tsc_freq_khz"), kilohertz > 0 {
       return TimeStampFrequency(hertz: kilohertz &* 1000, source: .kernel)
@@ -51,8 +58,9 @@ public struct TimeStampFrequency: Sendable, Equatable {
   }
 
   private static func measure(_ interval: UInt64) -> UInt64 {
-    let start = sample()
-    usleep(UInt32(clamping: interval / 1000))
+    let start = beginning
+    let passed = MonotonicTime.now &- start.time
+    if passed < interval { usleep(UInt32(clamping: (interval - passed) / 1000 + 1)) }
     let end = sample()
     let (ticks, time) = (end.ticks &- start.ticks, end.time &- start.time)
     let product = ticks.multipliedFullWidth(by: 1_000_000_000)

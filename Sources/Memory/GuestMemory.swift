@@ -121,11 +121,9 @@ public final class GuestMemory: @unchecked Sendable {
     mappedSize = size
     descriptor = fd
     base = mapping
-    attributes = .allocate(capacity: Int(size >> 12))
-    attributes.initialize(repeating: 0, count: Int(size >> 12))
-    dirty = .allocate(capacity: Int(size >> 12))
-    dirty.initialize(repeating: 0, count: Int(size >> 12))
     // Fresh anonymous memory reads as zero and costs nothing until it is used.
+    attributes = calloc(Int(size >> 12), 1).unsafelyUnwrapped.bindMemory(to: UInt8.self, capacity: Int(size >> 12))
+    dirty = calloc(Int(size >> 12), 1).unsafelyUnwrapped.bindMemory(to: UInt8.self, capacity: Int(size >> 12))
     pageMap = calloc(Self.mapCount, MemoryLayout<PageMapping>.size).unsafelyUnwrapped
       .bindMemory(to: PageMapping.self, capacity: Self.mapCount)
     setPages(readOnly) { PageMapping(page: (ramSize + $0) >> 12, .readOnly) }
@@ -134,8 +132,8 @@ public final class GuestMemory: @unchecked Sendable {
   deinit {
     munmap(base, Int(mappedSize))
     close(descriptor)
-    attributes.deallocate()
-    dirty.deallocate()
+    free(attributes)
+    free(dirty)
     free(pageMap)
   }
 

@@ -42,10 +42,24 @@ final class TranslationCache {
     var isEmpty = true
     /// See `linkStamp`.
     var linkStamp: UInt32 = 0
+
+    init() {
+      tables = .allocate(capacity: tableLength)
+      for index in 0..<tableLength { TranslationCache.clear(tables, index) }
+      blocks = .allocate(capacity: blockEntryCount)
+      blocks.initialize(repeating: BlockCacheEntry(tag: 1, block: nil), count: blockEntryCount)
+      codePages = .allocate(capacity: codePageCount / 64)
+      codePages.initialize(repeating: 0, count: codePageCount / 64)
+      globalEntries = .allocate(capacity: tableLength / 64)
+      globalEntries.initialize(repeating: 0, count: tableLength / 64)
+      globalBlocks = .allocate(capacity: blockEntryCount / 64)
+      globalBlocks.initialize(repeating: 0, count: blockEntryCount / 64)
+    }
   }
 
   /// A table that stays empty: in use while every access has to take the slow path.
   let emptyTable: UnsafeMutablePointer<TLBEntry>
+  /// One to begin with, and up to `spaceCount` as the guest asks for them.
   private(set) var spaces: [Space]
   private(set) var current = 0
   private var useCount: UInt64 = 0
@@ -81,20 +95,10 @@ final class TranslationCache {
   init() {
     emptyTable = .allocate(capacity: Self.pageCount)
     for index in 0..<Self.pageCount { Self.clear(emptyTable, index) }
-    spaces = (0..<Self.spaceCount).map { _ in
-      let tables = UnsafeMutablePointer<TLBEntry>.allocate(capacity: Self.tableLength)
-      for index in 0..<Self.tableLength { Self.clear(tables, index) }
-      let blocks = UnsafeMutablePointer<BlockCacheEntry>.allocate(capacity: Self.blockEntryCount)
-      blocks.initialize(repeating: BlockCacheEntry(tag: 1, block: nil), count: Self.blockEntryCount)
-      let codePages = UnsafeMutablePointer<UInt64>.allocate(capacity: Self.codePageCount / 64)
-      codePages.initialize(repeating: 0, count: Self.codePageCount / 64)
-      let globalEntries = UnsafeMutablePointer<UInt64>.allocate(capacity: Self.tableLength / 64)
-      globalEntries.initialize(repeating: 0, count: Self.tableLength / 64)
-      let globalBlocks = UnsafeMutablePointer<UInt64>.allocate(capacity: Self.blockEntryCount / 64)
-      globalBlocks.initialize(repeating: 0, count: Self.blockEntryCount / 64)
-      return Space(
-        tables: tables, globalEntries: globalEntries, blocks: blocks, globalBlocks: globalBlocks, codePages: codePages)
-    }
+    spaces = []
+    // Room for all: more come while the guest runs, under its MXCSR, and that is no time for an array to move.
+    spaces.reserveCapacity(Self.spaceCount)
+    spaces.append(Space())
     globalCodePages.reserveCapacity(Self.globalCodePageCount)
   }
 
@@ -139,18 +143,28 @@ final class TranslationCache {
       if let known = spaces.firstIndex(where: { $0.root == root }) {
         current = known
       } else {
-        var oldest = 0
-        for index in 1..<spaces.count where spaces[index].lastUse < spaces[oldest].lastUse { oldest = index }
-        flush(space: oldest, keepingGlobal: false)
-        spaces[oldest].linkStamp = newStamp()
-        if oldest != current { copyGlobal(from: current, to: oldest) }
-        current = oldest
-        spaces[oldest].root = root
+        let space = unusedSpace()
+        spaces[space].linkStamp = newStamp()
+        if space != current { copyGlobal(from: current, to: space) }
+        current = space
+        spaces[space].root = root
       }
     }
     spaces[current].lastUse = useCount
     if flushes { flush(space: current, keepingGlobal: true) }
     onLinkStamps()
+  }
+
+  /// An empty address space: one more, or else the one that was not used for the longest time.
+  private func unusedSpace() -> Int {
+    if spaces.count < Self.spaceCount, spaces[0].root != ~0 {
+      spaces.append(Space())
+      return spaces.count - 1
+    }
+    var oldest = 0
+    for index in spaces.indices where spaces[index].lastUse < spaces[oldest].lastUse { oldest = index }
+    flush(space: oldest, keepingGlobal: false)
+    return oldest
   }
 
   // MARK: Link stamps

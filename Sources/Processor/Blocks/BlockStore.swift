@@ -1,4 +1,5 @@
 import CHost
+import Glibc
 import Memory
 
 /// Decoded blocks, by guest-physical address and code mode.
@@ -48,20 +49,23 @@ final class BlockStore {
     operations = .allocate(capacity: operationCapacity)
     blocks = .allocate(capacity: blockCapacity)
     let pageCount = memory.pageCount
-    pages = .allocate(capacity: pageCount)
-    pages.initialize(repeating: nil, count: pageCount)
-    secondPages = .allocate(capacity: pageCount)
-    secondPages.initialize(repeating: nil, count: pageCount)
-    recent = .allocate(capacity: Self.recentCount)
-    recent.initialize(repeating: nil, count: Self.recentCount)
+    pages = Self.emptyTable(pageCount)
+    secondPages = Self.emptyTable(pageCount)
+    recent = Self.emptyTable(Self.recentCount)
+  }
+
+  /// Entries that are all nil. Fresh memory reads as zero, which is nil, and costs nothing until it is used.
+  private static func emptyTable(_ count: Int) -> UnsafeMutablePointer<UnsafeMutablePointer<CodeBlock>?> {
+    calloc(count, MemoryLayout<UnsafeMutablePointer<CodeBlock>?>.stride).unsafelyUnwrapped
+      .bindMemory(to: UnsafeMutablePointer<CodeBlock>?.self, capacity: count)
   }
 
   deinit {
     operations.deallocate()
     blocks.deallocate()
-    pages.deallocate()
-    secondPages.deallocate()
-    recent.deallocate()
+    free(pages)
+    free(secondPages)
+    free(recent)
   }
 
   @inline(__always)
