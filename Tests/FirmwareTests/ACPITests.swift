@@ -91,6 +91,45 @@ import X86
     }
   }
 
+  /// A machine without fixed hardware: flags, registers, no 8259s, and its devices.
+  @Test func reducedHardware() throws {
+    var configuration = ACPIConfiguration(processorCount: 2)
+    var hardware = ACPIConfiguration.ReducedHardware()
+    hardware.virtioDevices = [.init(address: 0xfeb0_0000, size: 512, interrupt: 6)]
+    configuration.reducedHardware = hardware
+    let tables = try Tables(configuration)
+    for (name, table) in tables.byName where name != "FACS" { #expect(sum(table.bytes) == 0) }
+    let fadt = try #require(tables.byName["FACP"])
+    #expect(fadt.bytes.count == 276 && fadt.load(112, as: UInt32.self) == 0x10_0435)
+    #expect(fadt.load(109, as: UInt16.self) == 0x25 && fadt.bytes[128] == 1)
+    #expect(fadt.bytes[46..<96].allSatisfy { $0 == 0 } && fadt.bytes[148..<244].allSatisfy { $0 == 0 })
+    for (offset, port) in [(116, 0x602), (244, 0x600), (256, 0x601)] {
+      #expect(Array(fadt.bytes[offset..<offset + 4]) == [1, 8, 0, 1])
+      #expect(fadt.load(offset + 4, as: UInt64.self) == UInt64(port))
+    }
+    let madt = try #require(tables.byName["APIC"])
+    #expect(madt.load(40, as: UInt32.self) == 0)
+    // Two processors, the I/O APIC and the NMI's wire; no interrupt goes anywhere but where its number says.
+    #expect(madt.bytes.count == 44 + 2 * 8 + 12 + 6)
+    let dsdt = try #require(tables.byName["DSDT"]).bytes
+    func contains(_ pattern: [UInt8]) -> Bool { dsdt.indices.contains { dsdt[$0...].starts(with: pattern) } }
+    let resources: [UInt8] = [
+      0x86, 9, 0, 1, 0, 0, 0xb0, 0xfe, 0, 2, 0, 0, 0x89, 6, 0, 1, 1, 6, 0, 0, 0, 0x79, 0,
+    ]
+    #expect(contains(Array("LNRO0005".utf8)) && contains(resources))
+    #expect(contains(Array("_EVT".utf8) + [1, 0x86, 0x5c, 0x2e] + Array("_SB_PWRB".utf8) + [0x0a, 0x80]))
+    #expect(contains([0x08, 0x5c] + Array("_S5_".utf8) + [0x12, 0x08, 0x04, 0x0a, 5, 0x0a, 5, 0, 0]))
+    #expect(!contains(Array("PCI0".utf8)) && !contains(Array("_S3_".utf8)))
+  }
+
+  @Test func resetEntryWritesToThePort() throws {
+    let memory = try GuestMemory(size: 1 << 20)
+    ResetEntry.install(port: 0x602, value: 1, in: memory)
+    var code = [UInt8](repeating: 0, count: 16)
+    #expect(code.withUnsafeMutableBytes { memory.read(GuestPhysicalAddress(0xffff0), into: $0) })
+    #expect(code == [0xba, 0x02, 0x06, 0xb0, 1, 0xee, 0xf4, 0xeb, 0xfd, 0, 0, 0, 0, 0, 0, 0])
+  }
+
   @Test func interruptControllerTable() throws {
     let madt = try #require(try Tables(ACPIConfiguration(processorCount: 257)).byName["APIC"])
     #expect(madt.load(36, as: UInt32.self) == 0xfee0_0000 && madt.load(40, as: UInt32.self) == 1)

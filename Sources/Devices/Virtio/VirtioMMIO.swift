@@ -10,6 +10,9 @@ public final class VirtioMMIO<Model: VirtioModel>: Device {
     var model: Model.State
   }
 
+  /// Bytes of region 0.
+  public static var size: UInt64 { 512 }
+
   public var name: String { model.kind.name }
   public let model: Model
   private let line: InterruptLine

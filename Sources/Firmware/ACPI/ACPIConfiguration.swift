@@ -28,6 +28,8 @@ public struct ACPIConfiguration: Sendable {
   public var ioAPICAddress: UInt32 = 0xfec0_0000
   public var ioAPICIdentifier: UInt8
   public var fixedHardware = FixedHardware()
+  /// What there is in a machine without fixed hardware; nil: it is a PC.
+  public var reducedHardware: ReducedHardware?
   /// Where PCI devices' memory can be below 4 GiB: from the end of RAM there to the I/O APIC.
   public var memoryWindow: ClosedRange<UInt32> = 0xc000_0000...0xfebf_ffff
   /// Serial ports in a PC's usual places, 0 to 2.

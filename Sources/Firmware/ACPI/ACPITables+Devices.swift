@@ -4,6 +4,15 @@ extension ACPITables {
 
   /// DSDT, revision 2 (5.2.11.1): the devices that a guest cannot find by itself.
   static func differentiatedDescription(_ configuration: ACPIConfiguration) -> [UInt8] {
+    if let reduced = configuration.reducedHardware {
+      let terms: [AMLTerm] = [
+        .scope("\\_SB", reducedDevices(reduced) + processors(configuration)),
+        sleepState("\\_S5", type: reduced.powerOffType),
+      ]
+      return table("DSDT", revision: 2) { body in
+        for term in terms { body.append(term.encoded) }
+      }
+    }
     let hardware = configuration.fixedHardware
     var terms: [AMLTerm] = [
       // Whether the system uses the I/O APIC (5.8.1).

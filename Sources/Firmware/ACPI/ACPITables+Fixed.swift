@@ -32,6 +32,9 @@ extension ACPITables {
 
   /// FADT, revision 6 (5.2.9).
   static func fixedDescription(_ configuration: ACPIConfiguration, facs: UInt64, dsdt: UInt64) -> [UInt8] {
+    if let reduced = configuration.reducedHardware {
+      return reducedFixedDescription(reduced, facs: facs, dsdt: dsdt)
+    }
     let hardware = configuration.fixedHardware
     let base = UInt32(hardware.base)
     let events = base

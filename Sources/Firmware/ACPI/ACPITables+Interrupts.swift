@@ -16,12 +16,13 @@ extension ACPITables {
   /// Identifiers from here on need the entry for x2APICs.
   private static let firstX2APIC: UInt32 = 255
 
-  /// MADT, revision 5 (5.2.12): a PC with two 8259s besides.
+  /// MADT, revision 5 (5.2.12).
   static func interruptControllers(_ configuration: ACPIConfiguration) -> [UInt8] {
     table("APIC", revision: 5) { body in
       body.append(configuration.localAPICAddress)
-      // There are 8259s, too.
-      body.append(UInt32(1))
+      // A PC has 8259s, too.
+      let isPC = configuration.reducedHardware == nil
+      body.append(UInt32(isPC ? 1 : 0))
 
       for (number, identifier) in configuration.processors.enumerated() {
         if identifier < firstX2APIC {
@@ -43,7 +44,7 @@ extension ACPITables {
       for (source, global, flags) in [
         (0, 2, conforming),
         (configuration.fixedHardware.interrupt, configuration.fixedHardware.interrupt, activeHighLevel),
-      ] {
+      ] where isPC {
         body.append([Entry.sourceOverride, 10, 0, source])
         body.append(UInt32(global))
         body.append(flags)

@@ -43,12 +43,23 @@ struct ResourceTemplate {
     }
   }
 
-  /// Memory at a fixed place, read-only (6.4.3.4).
-  func memory(_ first: UInt32, count: UInt32) -> Self {
+  /// A global system interrupt that nobody shares, active high (6.4.3.6).
+  func globalInterrupt(_ number: UInt32, isLevel: Bool) -> Self {
+    adding {
+      $0.append([0x89])
+      $0.append(UInt16(6))
+      // A consumer; an edge, unless it is a level; one number.
+      $0.append([isLevel ? 0x01 : 0x03, 1])
+      $0.append(number)
+    }
+  }
+
+  /// Memory at a fixed place (6.4.3.4).
+  func memory(_ first: UInt32, count: UInt32, isWritable: Bool = false) -> Self {
     adding {
       $0.append([0x86])
       $0.append(UInt16(9))
-      $0.append([0])
+      $0.append([isWritable ? 1 : 0])
       $0.append(first)
       $0.append(count)
     }

@@ -10,7 +10,9 @@ import X86
 /// and use queue 2. Nothing else is offered that has a queue, so all from 2 on report.
 public final class VirtioBalloon: VirtioModel {
   public struct State: Codable, Equatable, Sendable {
-    /// Pages that the guest says it has given.
+    /// Pages that the guest is asked to give.
+    var target: UInt32
+    /// Pages that it says it has given.
     var actual: UInt32 = 0
   }
 
@@ -29,28 +31,33 @@ public final class VirtioBalloon: VirtioModel {
   public let features = deflatesWhenShort | pageReporting
   public let queueSizes: [UInt16] = [128, 128, 128, 128, 128]
   private var core: VirtioCore?
-  private var state = State()
+  private var state: State
 
-  /// Pages of 4 KiB that the guest is asked to give. Under the machine lock.
+  /// Pages of 4 KiB that the guest is asked to give; a reset does not change it. Under the machine lock.
   public var target: UInt32 {
-    didSet { if target != oldValue { core?.configurationHasChanged() } }
+    get { state.target }
+    set {
+      guard newValue != state.target else { return }
+      state.target = newValue
+      core?.configurationHasChanged()
+    }
   }
 
   /// Pages of 4 KiB that it has given.
   public var actual: UInt32 { state.actual }
 
-  public init(target: UInt32 = 0) { self.target = target }
+  public init(target: UInt32 = 0) { state = State(target: target) }
 
   public var configuration: [UInt8] {
     var bytes = [UInt8](repeating: 0, count: 16)
-    bytes.put(target, at: 0)
+    bytes.put(state.target, at: 0)
     bytes.put(state.actual, at: 4)
     return bytes
   }
 
   public func attach(to core: VirtioCore, platform: DevicePlatform) { self.core = core }
 
-  public func reset() { state = State() }
+  public func reset() { state.actual = 0 }
 
   public func writeConfiguration(_ offset: Int, _ value: UInt8) {
     guard (4..<8).contains(offset) else { return }
