@@ -22,8 +22,8 @@ import Host
       """,
     version: RingsideVersion.text,
     subcommands: [
-      RunCommand.self, ImageCommand.self, SnapshotCommand.self, DoctorCommand.self, IsaCommand.self,
-      VersionCommand.self,
+      RunCommand.self, ImageCommand.self, SnapshotCommand.self, BalloonCommand.self, DoctorCommand.self,
+      IsaCommand.self, VersionCommand.self,
     ])
 
   static func main() {

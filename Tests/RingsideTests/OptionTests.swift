@@ -87,6 +87,36 @@ import Testing
     }
   }
 
+  @Test func smallMachinesHaveLittle() throws {
+    for line in [
+      ["--firmware", "bios"], ["--screen", "s"], ["--keys", "k"], ["--test-device"], ["--disk", "d,if=ahci"],
+    ] {
+      #expect(throws: (any Error).self, "\(line)") { try Ringside.parseAsRoot(["run", "--machine", "micro"] + line) }
+    }
+    for line in [["--disk", "d"], ["--disk", "d,if=virtio"], ["--rng", "--balloon", "0"]] {
+      _ = try Ringside.parseAsRoot(["run", "--machine", "micro"] + line)
+    }
+    #expect(throws: (any Error).self) { try Ringside.parseAsRoot(["run", "--machine", "macro"]) }
+  }
+
+  @Test func oneLineHasStandardOutput() throws {
+    func command(_ line: String...) throws -> RunCommand? { try Ringside.parseAsRoot(["run"] + line) as? RunCommand }
+    #expect(try command("--console", "stdio")?.serialTargets == [SerialTarget.none])
+    #expect(try command("--console", "none")?.serialTargets == [.stdio])
+    #expect(try command("--console", "unix:a", "--serial", "unix:b")?.serialTargets == [.unix("b")])
+    #expect(throws: (any Error).self) { try command("--console", "stdio", "--serial", "stdio") }
+    #expect(throws: (any Error).self) { try command("--console", "file:a", "--serial", "file:a") }
+  }
+
+  @Test func balloonsLeaveMemoryToTheGuest() throws {
+    let memory = MemorySize(bytes: 64 << 20)
+    for (size, isPossible) in [(0, true), (48 << 20, true), (49 << 20, false), (4097, false), (1 << 40, false)] {
+      #expect((MemorySize(bytes: UInt64(size)).balloonProblem(memory: memory) == nil) == isPossible, "\(size)")
+    }
+    #expect(MemorySize(bytes: 1 << 20).balloonProblem(memory: MemorySize(bytes: 8 << 20)) != nil)
+    #expect(MemorySize(bytes: 1 << 20).balloonPages == 256)
+  }
+
   @Test func engines() {
     #expect(EngineSelection(argument: "auto")?.chosen == .best)
     for kind in EngineKind.allCases { #expect(EngineSelection(argument: kind.rawValue)?.chosen == kind) }

@@ -47,19 +47,22 @@ import Testing
     let floppies = try ["e", "f,snapshot=on"].map { try DiskArgument(parsingFloppy: $0) }
     #expect(floppies[1].isTemporary && floppies[1].path == "f")
     #expect(
-      DiskArgument.snapshotNames(of: disks, floppies: floppies, in: ["ide1", "", "virtio", "nvme", "e", ""]) == [
-        "nvme", "ide1", "virtio", nil, "e", nil,
-      ])
-    #expect(DiskArgument.snapshotNames(of: disks, floppies: [], in: []) == [nil, nil, nil, nil])
+      DiskArgument.snapshotNames(
+        of: disks, floppies: floppies, on: .pc, in: ["ide1", "", "virtio", "nvme", "e", ""]) == [
+          "nvme", "ide1", "virtio", nil, "e", nil,
+        ])
+    #expect(DiskArgument.snapshotNames(of: disks, floppies: [], on: .pc, in: []) == [nil, nil, nil, nil])
     for bad in ["", "a,if=ide", "a,serial=x", "a,readonly"] {
       #expect(throws: ValidationError.self, "\(bad)") { try DiskArgument(parsingFloppy: bad) }
     }
   }
 
   @Test func requestsSurviveTheWire() {
-    let request = ControlRequest.saveSnapshot(path: "/a b/c")
-    #expect(ControlRequest(line: request.line) == request)
-    for line in ["", "snapshot-save", "halt x", " snapshot-save x"] where line != " snapshot-save x" {
+    for request in [ControlRequest.saveSnapshot(path: "/a b/c"), .setBalloon(MemorySize(bytes: 3 << 20))] {
+      #expect(ControlRequest(line: request.line) == request)
+    }
+    for line in ["", "snapshot-save", "halt x", "balloon", "balloon much", " snapshot-save x"]
+    where line != " snapshot-save x" {
       #expect(ControlRequest(line: line) == nil)
     }
   }

@@ -13,11 +13,14 @@ import Memory
 // places), which every operating system knows without being told, plus what ACPI tables describe.
 
 /// Builds a PC.
-struct MachineBuilder {
+struct MachineBuilder: MachineAssembly {
   let configuration: MachineConfiguration
   let machine: VirtualMachine
   /// The guest's serial ports, for their endpoints.
   let serialPorts: [Serial16550]
+  /// The guest's virtio console and balloon; nil: it has none.
+  let console: VirtioConsole?
+  let balloon: VirtioBalloon?
   /// The guest's display; nil: it has none.
   let display: VGA?
   /// Where the guest's keys go.
@@ -66,6 +69,8 @@ struct MachineBuilder {
     serialPorts = [4, 3].prefix(configuration.serialPortCount).map {
       [pic, ioAPIC] in Serial16550(interrupt: Self.line($0, pic, ioAPIC))
     }
+    console = configuration.makeConsole()
+    balloon = configuration.makeBalloon()
     description = Self.description(of: configuration)
     let hardware = description.fixedHardware
     power = PowerManagement(
@@ -92,6 +97,7 @@ struct MachineBuilder {
     try addDisks()
     try addFloppies()
     try addWatchers()
+    try addVirtioDevices()
     try addConsoles(debugConsole, firmwareLog)
     try addFirmwareConfiguration()
     try addTestDevices()
@@ -121,7 +127,9 @@ struct MachineBuilder {
 
   private func line(_ interrupt: Int) -> InterruptLine { Self.line(interrupt, pic, ioAPIC) }
 
-  var powerButton: PowerButton { PowerButton(machine, power) }
+  var powerButton: PowerButton { PowerButton(machine) { [power] in power.pressPowerButton() } }
+
+  var keys: KeyboardController? { keyboard }
 
   private func addInterruptControllers() throws {
     machine.add(fabric)
@@ -268,7 +276,8 @@ struct MachineBuilder {
       case .virtio:
         for (index, disk) in disks {
           let model = VirtioBlock(
-            machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)", queueCount: diskQueueCount)
+            machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)",
+            queueCount: configuration.diskQueueCount)
           let address = try freePCIAddress()
           addPCIFunction(VirtioPCI(model), at: address)
           bootPaths.add(disk.media, "scsi@\(BootPaths.place(address))/disk@0,0")
@@ -277,7 +286,8 @@ struct MachineBuilder {
         for (index, disk) in disks {
           // OVMF makes two pairs of queues and does not ask whether there are so many.
           let controller = NVMeController(
-            machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)", queueCount: max(diskQueueCount, 2))
+            machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)",
+            queueCount: max(configuration.diskQueueCount, 2))
           let address = try freePCIAddress()
           addPCIFunction(controller, at: address)
           // OVMF knows NVMe disks by the identity of QEMU's controller.
@@ -318,8 +328,15 @@ struct MachineBuilder {
     for drive in configuration.floppies.indices { bootPaths.addFloppy("isa@1/fdc@03f0/floppy@\(drive)") }
   }
 
-  /// A disk with several queues has one for each processor, as far as that is any use.
-  private var diskQueueCount: Int { min(configuration.processorCount, 16) }
+  private func addVirtioDevices() throws {
+    if configuration.hasEntropySource { try addVirtioDevice(VirtioEntropy()) }
+    if let console { try addVirtioDevice(console) }
+    if let balloon { try addVirtioDevice(balloon) }
+  }
+
+  private func addVirtioDevice(_ model: some VirtioModel) throws {
+    addPCIFunction(VirtioPCI(model), at: try freePCIAddress())
+  }
 
   private func freePCIAddress() throws -> PCIAddress {
     guard let address = pciBus.freeAddress else {
@@ -408,26 +425,16 @@ struct MachineBuilder {
   /// What firmware would do at power-up and after each reset: describe the machine, load the guest, and leave the
   /// processor as the guest expects it. Firmware does it itself.
   private func reload() throws {
-    let state = machine.cpus[0].state
-    switch configuration.guest {
-    case .firmware:
-      // Until it has told where.
-      generation.place(at: 0)
-    case .flat(let file, let address):
-      openSerialLines()
-      noteLoaded(try BootLoader.loadFlat(file, at: address, memory: machine.memory, state: &state.pointee))
-    case .kernel(let file, let modules, let commandLine):
-      let root = try ACPITables.install(description, in: machine.memory)
+    // Firmware tells later where.
+    if case .firmware = configuration.guest { generation.place(at: 0) }
+    try loader.load(description) {
       MultiProcessorTable.install(description, in: machine.memory)
       generation.place(at: ACPITables.identifierAddress)
-      setUpProcessor()
-      openSerialLines()
-      noteLoaded(
-        try BootLoader.load(
-          BootParameters(kernel: file, modules: modules, commandLine: commandLine, acpiRootPointer: root),
-          memory: machine.memory, map: PhysicalMemoryMap(machine.memory), state: &state.pointee))
+      fabric.enableVirtualWire()
     }
   }
+
+  private var loader: GuestLoader { GuestLoader(configuration, machine: machine, serialPorts: serialPorts) }
 
   /// What firmware would do when the machine wakes from a suspension to RAM.
   private func wakeUp() throws {
@@ -438,12 +445,13 @@ struct MachineBuilder {
       hostBridge.wake()
       rtc.setMemory(0x0f, 0xfe)
       // SeaBIOS and OVMF leave them as they are then; a kernel that speaks early expects them open.
-      openSerialLines()
+      loader.openSerialLines()
       return
     }
-    setUpProcessor()
+    loader.enableCaches()
+    fabric.enableVirtualWire()
     guard BootLoader.wake(memory: machine.memory, state: &machine.cpus[0].state.pointee) else { return try reload() }
-    openSerialLines()
+    loader.openSerialLines()
   }
 
   /// What the firmware's tables, or ours, say of the machine.
@@ -460,21 +468,5 @@ struct MachineBuilder {
     // OVMF takes it for granted that the power-management ports are where it would put them (OVMF, PIIX4_PMBA_VALUE).
     if configuration.variables != nil { description.fixedHardware.base = 0xb000 }
     return description
-  }
-
-  private func setUpProcessor() {
-    // All memory write-back, no fixed ranges (SDM vol. 3A, 11.11.2.1): without it Linux runs without a PAT.
-    machine.cpus[0].state.pointee.mtrrDefaultType = 1 << 11 | 6
-    fabric.enableVirtualWire()
-  }
-
-  /// Eight data bits, no parity, one stop bit: guests that only want to say something rely on it.
-  private func openSerialLines() {
-    for port in serialPorts { port.write(region: 0, offset: 3, size: 1, value: 3) }
-  }
-
-  private func noteLoaded(_ loaded: LoadedKernel) {
-    let entry = String(loaded.entry, radix: 16)
-    machine.log.debug("loaded \(configuration.guest.name) (\(loaded.bootProtocol.rawValue)), entry at 0x\(entry)")
   }
 }

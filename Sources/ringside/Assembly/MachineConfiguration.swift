@@ -5,6 +5,7 @@ import Storage
 
 /// What machine is to be built, in terms of nobody's command line.
 struct MachineConfiguration {
+  var kind = MachineKind.pc
   var engine: EngineChoice
   /// For engines that translate.
   var translation = TranslationOptions()
@@ -16,6 +17,12 @@ struct MachineConfiguration {
   var disks: [DiskConfiguration] = []
   /// In drives A and B, of sizes that floppy disks have.
   var floppies: [any DiskImage] = []
+  /// There is a virtio entropy source.
+  var hasEntropySource = false
+  /// There is a virtio console.
+  var hasConsole = false
+  /// There is a virtio balloon, and the guest is asked to give it so much memory; nil: there is none.
+  var balloon: MemorySize?
   /// There is a VGA display.
   var hasDisplay = false
   /// The display's option ROM.

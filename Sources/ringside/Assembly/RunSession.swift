@@ -1,4 +1,5 @@
 import ArgumentParser
+import Devices
 import Glibc
 import Host
 import Lockstep
@@ -22,7 +23,7 @@ final class RunSession: Sendable {
 
   private let machine = Mutex<VirtualMachine?>(nil)
   private typealias Endpoint = any SerialEndpoint & Sendable
-  /// Of the serial ports that lead somewhere.
+  /// The host's ends of the serial ports and of the console, as far as they lead somewhere.
   private let endpoints = Mutex<[Endpoint]>([])
   private let powerButton = Mutex<PowerButton?>(nil)
   /// The signal that ended the run.
@@ -45,8 +46,8 @@ final class RunSession: Sendable {
 
   /// Builds the machine, runs it and returns the exit status.
   func run(
-    _ configuration: MachineConfiguration, serial: [SerialTarget], display: DisplaySession, firmwareLog: String?,
-    control: String?, printsStatistics: Bool, log: Logger
+    _ configuration: MachineConfiguration, serial: [SerialTarget], console: SerialTarget?, display: DisplaySession,
+    firmwareLog: String?, control: String?, printsStatistics: Bool, log: Logger
   ) throws -> Int32 {
     let loop = try EventLoop(name: "events")
     let signals = try SignalWatch(Self.allSignals, on: loop) { [self] in received($0) }
@@ -56,42 +57,47 @@ final class RunSession: Sendable {
 
     let firmwareOutput = try firmwareLog.map { try LogFile(path: $0) }
 
-    let builder = try MachineBuilder(
-      configuration, loop: loop, log: log, debugConsole: { _ = debugOutput.offer($0) },
+    let builder = try configuration.makeAssembly(
+      loop: loop, log: log, debugConsole: { _ = debugOutput.offer($0) },
       firmwareLog: firmwareOutput.map { output in { output.write($0) } })
     let machine = builder.machine
-    // A signal that comes while the endpoint's file is opened, which may wait (a FIFO), finds no machine to end.
-    let endpoints = try serial.map { try makeEndpoint($0, loop: loop) }
-    let connected = endpoints.compactMap(\.self)
-    self.endpoints.withLock { $0 = connected }
+    // A signal that comes while an endpoint's file is opened, which may wait (a FIFO), finds no machine to end.
+    var lines: [(port: any CharacterPort, endpoint: Endpoint)] = []
+    func connect(_ port: (any CharacterPort)?, to target: SerialTarget?) throws {
+      guard let port, let target, let endpoint = try makeEndpoint(target, loop: loop) else { return }
+      port.backend = endpoint
+      lines.append((port, endpoint))
+    }
+    for (port, target) in zip(builder.serialPorts, serial) { try connect(port, to: target) }
+    try connect(builder.console, to: console)
+    let endpoints = lines.map(\.endpoint)
+    self.endpoints.withLock { $0 = endpoints }
     self.machine.withLock { $0 = machine }
     powerButton.withLock { $0 = builder.powerButton }
-    for (port, endpoint) in zip(builder.serialPorts, endpoints) { port.backend = endpoint }
     machine.onIdle = {
-      for endpoint in connected { endpoint.flush() }
+      for endpoint in endpoints { endpoint.flush() }
       debugOutput.flush()
     }
 
     let outcome: MachineOutcome
     do {
-      for (port, endpoint) in zip(builder.serialPorts, endpoints) {
-        try endpoint?.start(SerialLine(port: port, machine: machine))
-      }
-      if console?.isInteractive == true {
+      for (port, endpoint) in lines { try endpoint.start(SerialLine(port: port, machine: machine)) }
+      if self.console?.isInteractive == true {
         Ringside.say("ringside: booting \(configuration.guest.name); Ctrl-a x ends, Ctrl-a h helps\n")
       }
       try start(machine)
+      let balloon = builder.balloon.map { BalloonHandle(machine, $0) }
       let server = try control.map { path in
-        try ControlServer(path: path, loop: loop) { [self] in try perform($0, on: machine) }
+        try ControlServer(path: path, loop: loop) { [self] in try perform($0, on: machine, balloon) }
       }
       defer { withExtendedLifetime(server) {} }
       try display.start(builder)
       outcome = closeDisks(machine, lastComparison(machine, machine.wait()))
     } catch {
-      for endpoint in connected { try? endpoint.finish(patience: Self.patience) }
+      for endpoint in endpoints { try? endpoint.finish(patience: Self.patience) }
       throw error
     }
-    let result = display.finish(finishOutput(outcome, connected))
+    let result = display.finish(finishOutput(outcome, endpoints))
     _ = try? debugOutput.finish(patience: Self.patience)
     firmwareOutput?.finish(patience: Self.patience)
     loop.stop()
@@ -115,7 +121,7 @@ final class RunSession: Sendable {
   }
 
   /// What is asked of the running machine through its control socket.
-  private func perform(_ request: ControlRequest, on machine: VirtualMachine) throws {
+  private func perform(_ request: ControlRequest, on machine: VirtualMachine, _ balloon: BalloonHandle?) throws {
     switch request {
     case .saveSnapshot(let path):
       // A machine that stood still before goes on standing still.
@@ -124,6 +130,14 @@ final class RunSession: Sendable {
       guard !machine.hasEnded else { throw CommandFailure(description: "the machine has ended") }
       try machine.writeSnapshot(
         to: path, .init(created: UInt64(clamping: time(nil)), arguments: arguments.arguments))
+    case .setBalloon(let size):
+      guard let balloon else {
+        throw CommandFailure(description: "the machine has no balloon: start it with --balloon 0")
+      }
+      if let problem = size.balloonProblem(memory: MemorySize(bytes: machine.memory.size)) {
+        throw CommandFailure(description: problem)
+      }
+      balloon.setTarget(size)
     }
   }
 

@@ -25,6 +25,7 @@ struct RunCommand: ParsableCommand {
         ringside run --memory 2G --stats
         ringside run --kernel /boot/vmlinuz --initrd my.cpio.gz --append 'console=ttyS0 quiet'
         ringside run --serial file:boot.log --no-reboot
+        ringside run --rng --balloon 0 --console unix:hvc0.sock
       """)
 
   @Option(help: ArgumentHelp("How guest code is run; 'auto' takes the fastest that works here.", valueName: "engine"))
@@ -43,6 +44,14 @@ struct RunCommand: ParsableCommand {
       "With --lockstep: most instructions between two comparisons. Default: \(LockstepEngine.standardWindow).",
       valueName: "count"))
   var lockstepWindow: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      What the machine is: 'pc', with all that old systems look for, or 'micro', which has virtio devices in memory, no \
+      firmware and no PCI, and starts at once.
+      """, valueName: "machine"))
+  var machine = MachineKind.pc
 
   @Option(
     help: ArgumentHelp(
@@ -70,7 +79,7 @@ struct RunCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Start the machine with 'bios' (SeaBIOS), 'uefi' (OVMF) or a ROM image of yours. Default with a disk and no kernel: bios.",
+      "Start the machine with 'bios' (SeaBIOS), 'uefi' (OVMF) or a ROM image of yours. Default for a PC with a disk and no kernel: bios.",
       valueName: "firmware"))
   var firmware: FirmwareSelection?
 
@@ -149,14 +158,30 @@ struct RunCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      Where the guest's serial port leads: 'stdio' (the default), 'none', 'file:PATH' (written anew) or 'unix:PATH' (a \
-      socket). Given twice, the guest has a second one.
+      Where the guest's serial port leads: 'stdio', 'none', 'file:PATH' (written anew) or 'unix:PATH' (a socket). Given \
+      twice, the guest has a second one. Default: stdio, unless --console leads there.
       """, valueName: "target"))
   var serial: [SerialTarget] = []
 
   @Option(
     help: ArgumentHelp(
-      "Listen at this socket for 'ringside snapshot save'.", valueName: "socket"))
+      "Give the guest a virtio console (Linux: hvc0) that leads to a target such as --serial's.", valueName: "target"))
+  var console: SerialTarget?
+
+  @Flag(help: "Give the guest a virtio source of random bytes.")
+  var rng = false
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Give the guest a virtio balloon, and ask it to leave so much memory to this computer (0: none for now; 'ringside \
+      balloon' asks for more or less). Pages that are free in the guest are given back in any case.
+      """, valueName: "size"))
+  var balloon: MemorySize?
+
+  @Option(
+    help: ArgumentHelp(
+      "Listen at this socket for 'ringside snapshot save' and 'ringside balloon'.", valueName: "socket"))
   var control: String?
 
   @Option(
@@ -221,19 +246,16 @@ struct RunCommand: ParsableCommand {
     try validateGuest()
     try validateTranslation()
     try validateDisks()
-    guard serial.count <= 2 else {
-      throw ValidationError("--serial: \(serial.count) serial ports are too many: there can be two")
-    }
-    if serialTargets.count(where: { $0 == .stdio }) > 1 {
-      throw ValidationError("--serial: both ports lead to stdio: give one of them another target")
-    }
+    try validateSerial()
+    try validateVirtio()
+    try validateMachine()
     if let debugExit, debugExit.value > 0xfffc {
       throw ValidationError("--debug-exit: the device has four ports, so the first can be 0xfffc at most")
     }
   }
 
   /// Where each serial port leads.
-  var serialTargets: [SerialTarget] { serial.isEmpty ? [.stdio] : serial }
+  var serialTargets: [SerialTarget] { serial.isEmpty ? [console == .stdio ? .none : .stdio] : serial }
 
   private func validateLockstep() throws {
     guard lockstep != nil else {
@@ -295,10 +317,46 @@ struct RunCommand: ParsableCommand {
         "--floppy: \(floppy.count) are too many: there are \(FloppyController.driveLimit) drives")
     }
     for interface in DiskInterface.allCases {
-      let count = disk.count { $0.interface == interface }
+      let count = disk.count { self.interface(of: $0) == interface }
       if let limit = interface.limit, count > limit {
         throw ValidationError("--disk: \(count) disks with if=\(interface.rawValue) are too many: it takes \(limit)")
       }
+    }
+  }
+
+  private func interface(of disk: DiskArgument) -> DiskInterface { disk.interface ?? machine.standardDiskInterface }
+
+  /// What a small machine does not have.
+  private func validateMachine() throws {
+    guard machine == .micro else { return }
+    for (option, isGiven) in [
+      ("--firmware", firmware != nil), ("--screen", screen != nil), ("--keys", keys != nil),
+      ("--test-device", testDevice), ("--firmware-log", firmwareLog != nil), ("--floppy", !floppy.isEmpty),
+      ("--panic", panic != nil), ("--watchdog", watchdog != nil),
+    ] where isGiven {
+      throw ValidationError("\(option): a 'micro' machine has nothing of that kind; give --machine pc")
+    }
+    for disk in disk where !machine.has(interface(of: disk)) {
+      throw ValidationError(
+        "--disk: a 'micro' machine has no \(interface(of: disk).rawValue): give if=virtio, or --machine pc")
+    }
+  }
+
+  private func validateSerial() throws {
+    let limit = machine == .micro ? 1 : 2
+    guard serial.count <= limit else {
+      throw ValidationError(
+        "--serial: \(serial.count) serial ports are too many: a '\(machine.rawValue)' machine has at most \(limit)")
+    }
+    if serialTargets.count(where: { $0 == .stdio }) > 1 {
+      throw ValidationError("--serial: both ports lead to stdio: give one of them another target")
+    }
+  }
+
+  private func validateVirtio() throws {
+    if let problem = balloon?.balloonProblem(memory: memory) { throw ValidationError("--balloon: \(problem)") }
+    if let console, console != .none, serial.contains(console) {
+      throw ValidationError("--console: a serial port leads to the same place: give one of them another, or none")
     }
   }
 
@@ -312,10 +370,14 @@ struct RunCommand: ParsableCommand {
   func run(restoring snapshot: SnapshotFile?, arguments: [String], isClone: Bool = false) throws {
     LoggingSystem.bootstrap { [log] _ in ConsoleLogHandler(level: log.level) }
     try reportingFailures {
-      if serialTargets.contains(.stdio), !StandardDescriptors.isWritable(StandardDescriptors.output) {
+      let lines =
+        serialTargets.map { ("serial port", "serial", $0) } + (console.map { [("console", "console", $0)] } ?? [])
+      if let option = lines.first(where: { $0.2 == .stdio }),
+        !StandardDescriptors.isWritable(StandardDescriptors.output)
+      {
         throw CommandFailure(
-          description: "standard output is closed, and the guest's serial port leads there: "
-            + "give --serial none or --serial file:PATH, or open it")
+          description: "standard output is closed, and the guest's \(option.0) leads there: "
+            + "give --\(option.1) none or --\(option.1) file:PATH, or open it")
       }
       // Opening a file may take as long as somebody likes (a FIFO); until then signals end the process as ever.
       let configuration = try machineConfiguration(cloning: isClone ? snapshot : nil)
@@ -328,7 +390,7 @@ struct RunCommand: ParsableCommand {
       let status: Int32
       do {
         status = try RunSession(arguments: recorded, snapshot: snapshot, isClone: isClone).run(
-          configuration, serial: serialTargets, display: DisplaySession(file: screen, keys: keys),
+          configuration, serial: serialTargets, console: console, display: DisplaySession(file: screen, keys: keys),
           firmwareLog: firmwareLog,
           control: control, printsStatistics: stats, log: Logger(label: "ringside"))
       } catch let conflict as BusConflict {
@@ -353,12 +415,14 @@ struct RunCommand: ParsableCommand {
   private func machineConfiguration(cloning snapshot: SnapshotFile?) throws -> MachineConfiguration {
     let images = try openDisks(cloning: snapshot)
     return MachineConfiguration(
-      engine: engineChoice, translation: try translationOptions(), memory: memory, processor: cpu, processorCount: cpus,
+      kind: machine, engine: engineChoice, translation: try translationOptions(), memory: memory, processor: cpu,
+      processorCount: cpus,
       guest: try guestSource(),
       disks: zip(disk, images).map {
-        DiskConfiguration(image: $1, interface: $0.interface, media: $0.media, serial: $0.serial)
+        DiskConfiguration(image: $1, interface: interface(of: $0), media: $0.media, serial: $0.serial)
       },
       floppies: try floppies(images.dropFirst(disk.count)),
+      hasEntropySource: rng, hasConsole: console != nil, balloon: balloon,
       hasDisplay: hasDisplay, displayROM: chosenFirmware == nil ? nil : try FirmwareLibrary.displayROM(),
       variables: try variables(), serialPortCount: serialTargets.count,
       hasSerialConsole: serialTargets.first != SerialTarget.none,
@@ -375,7 +439,7 @@ struct RunCommand: ParsableCommand {
   }
 
   private func openDisks(cloning snapshot: SnapshotFile?) throws -> [any DiskImage] {
-    let names = DiskArgument.snapshotNames(of: disk, floppies: floppy, in: snapshot?.disks ?? [])
+    let names = DiskArgument.snapshotNames(of: disk, floppies: floppy, on: machine, in: snapshot?.disks ?? [])
     return try zip(disk + floppy, names).map { disk, name in
       try name.map { try disk.openClone(of: $0) { Ringside.report($0) } } ?? disk.open { Ringside.report($0) }
     }
@@ -397,7 +461,7 @@ struct RunCommand: ParsableCommand {
 
   /// Firmware to start with; nil: a kernel is loaded.
   private var chosenFirmware: FirmwareSelection? {
-    firmware ?? (kernel == nil && !(disk + floppy).isEmpty ? .bios : nil)
+    firmware ?? (machine == .pc && kernel == nil && !(disk + floppy).isEmpty ? .bios : nil)
   }
 
   private func guestSource() throws -> GuestSource {

@@ -23,7 +23,8 @@ struct SnapshotDeleteCommand: ParsableCommand {
   /// The internal snapshots in the disks' images go too. One that is gone already, or whose image is, is none to delete.
   private func deleteFromDisks(_ snapshot: SnapshotFile) throws {
     guard let command = try? RunCommand.parse(snapshot.arguments) else { return }
-    let names = DiskArgument.snapshotNames(of: command.disk, floppies: command.floppy, in: snapshot.disks)
+    let names = DiskArgument.snapshotNames(
+      of: command.disk, floppies: command.floppy, on: command.machine, in: snapshot.disks)
     for (disk, name) in zip(command.disk + command.floppy, names) {
       guard let name, access(disk.path, F_OK) == 0 else { continue }
       let image = try ImageReference(path: disk.path, format: .qcow2).openQcow2 { Ringside.report($0) }

@@ -30,11 +30,11 @@ final class DisplaySession: @unchecked Sendable {
   }
 
   /// Begins, if there is anything to do. The machine runs.
-  func start(_ builder: MachineBuilder) throws(HostFailure) {
+  func start(_ assembly: any MachineAssembly) throws(HostFailure) {
     guard file != nil || !keys.isEmpty else { return }
-    machine = builder.machine
-    display = builder.display
-    keyboard = builder.keyboard
+    machine = assembly.machine
+    display = assembly.display
+    keyboard = assembly.keys
     thread = try HostThread.start("display") { [self] in run() }
   }
 

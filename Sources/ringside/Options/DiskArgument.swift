@@ -6,7 +6,8 @@ struct DiskArgument: Equatable {
   enum Media: String, CaseIterable { case disk, cdrom }
 
   var path: String
-  var interface = DiskInterface.ide
+  /// Nil: the machine's standard.
+  var interface: DiskInterface?
   var media = Media.disk
   /// Nil: as the file's first bytes say.
   var format: ImageFormat?
@@ -58,7 +59,7 @@ struct DiskArgument: Equatable {
 
   private mutating func set(_ name: String, _ value: String) throws {
     switch name {
-    case "if": interface = try Self.choice(name, value)
+    case "if": interface = try Self.choice(name, value) as DiskInterface
     case "media": media = try Self.choice(name, value)
     case "format": format = try Self.choice(name, value) as ImageFormat
     case "snapshot": isTemporary = try Self.flag(name, value)
@@ -110,11 +111,11 @@ struct DiskArgument: Equatable {
   /// For each of `disks`, and of the floppy disks behind them, the name of its internal snapshot in that of a machine, which
   /// has them in the machine's order: by their controllers. Nil where it has none.
   static func snapshotNames(
-    of disks: [DiskArgument], floppies: [DiskArgument], in snapshots: [String]
+    of disks: [DiskArgument], floppies: [DiskArgument], on machine: MachineKind, in snapshots: [String]
   ) -> [String?] {
     var names = [String?](repeating: nil, count: disks.count + floppies.count)
     let order = DiskInterface.allCases.flatMap { interface in
-      disks.indices.filter { disks[$0].interface == interface }
+      disks.indices.filter { (disks[$0].interface ?? machine.standardDiskInterface) == interface }
     }
     for (index, name) in zip(order + (disks.count..<names.count), snapshots) where !name.isEmpty { names[index] = name }
     return names

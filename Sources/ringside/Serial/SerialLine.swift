@@ -2,13 +2,13 @@ import Devices
 import Host
 import Machine
 
-/// The wire between a guest's serial port and the host's end of it, for what comes in.
+/// The wire between a guest's serial port, or console, and the host's end of it, for what comes in.
 ///
 /// The port takes a few bytes at a time, so bytes wait here; when many do, the source is told to hold back. They also wait
 /// until the guest listens, and a moment longer: a driver that starts throws away what is there already, and would
 /// swallow the beginning of what was typed, or came out of a pipe, while the guest was still booting.
 final class SerialLine: @unchecked Sendable {
-  private let port: Serial16550
+  private let port: any CharacterPort
   private let clock: HostClock
   /// The machine lock; guards everything below, and the port.
   private let lock: Monitor
@@ -25,7 +25,7 @@ final class SerialLine: @unchecked Sendable {
   /// FIFO in one breath, in this order.
   private static let settlingTime: UInt64 = 5_000_000
 
-  init(port: Serial16550, machine: VirtualMachine) {
+  init(port: any CharacterPort, machine: VirtualMachine) {
     self.port = port
     clock = machine.clock
     lock = machine.lock

@@ -6,7 +6,7 @@ struct RecordedArguments: Equatable {
   /// Options whose values are paths, and what may stand before the path.
   private static let pathOptions: [String: [String]] = [
     "--kernel": [""], "--initrd": [""], "--module": [""], "--firmware": [""], "--disk": [""], "--floppy": [""],
-    "--serial": ["file:", "unix:"],
+    "--serial": ["file:", "unix:"], "--console": ["file:", "unix:"],
   ]
 
   /// `arguments` as they were given in `directory`.

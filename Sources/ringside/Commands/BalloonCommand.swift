@@ -1,0 +1,24 @@
+import ArgumentParser
+
+struct BalloonCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "balloon", abstract: "Asks a running guest to leave memory to this computer, or to take it back.",
+    discussion: """
+      The machine is started with `--balloon SIZE --control SOCKET`. The guest gives memory as fast as it can, and may \
+      give less than it is asked for.
+
+      Example:
+        ringside run --balloon 0 --control vm.sock
+        ringside balloon --control vm.sock 256M
+      """)
+
+  @Option(help: ArgumentHelp("The socket that the machine was given with 'run --control'.", valueName: "socket"))
+  var control: String
+
+  @Argument(help: "How much memory the guest is to do without in all; 0: none.")
+  var size: MemorySize
+
+  func run() throws {
+    try reportingFailures { try ControlServer.ask(.setBalloon(size), path: control) }
+  }
+}
