@@ -8,13 +8,14 @@
 #   make check   format, lint, declared imports, and that the interpreter's chains are loops
 #   make fuzz    random guests on the engine, for TIME=60 seconds from SEED on; ARGS='--count 1 --kind differential' too
 #   make bench   the benchmark against native code and QEMU; ARGS='--runs 1 --marks sieve,fork' are passed on
+#   make startup from the program's start to the guest's first instruction, against QEMU; ARGS='--cpus 2' too
 #   make clean   remove all that was made, downloads of guests included
 
 ARGS ?=
 SEED ?= 1
 TIME ?= 60
 
-.PHONY: run test build guest check fuzz bench clean packages
+.PHONY: run test build guest check fuzz bench startup clean packages
 .DEFAULT_GOAL := build
 
 run: build guest
@@ -45,6 +46,10 @@ bench: build
 	Scripts/install-packages bench
 	Scripts/make-guest marks
 	Benchmarks/compare $(ARGS)
+
+startup: build
+	Scripts/install-packages bench
+	Benchmarks/startup $(ARGS)
 
 clean:
 	rm -rf .build .build-* .guests

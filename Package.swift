@@ -15,7 +15,7 @@ let hot: [SwiftSetting] =
 
 let package = Package(
   name: "ringside",
-  products: [.executable(name: "ringside", targets: ["ringside"])],
+  products: [.executable(name: "ringside", targets: ["program"])],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -56,7 +56,8 @@ let package = Package(
       dependencies: ["CHost", "Machine", "Memory", "X86", .product(name: "Logging", package: "swift-log")],
       swiftSettings: strict),
     .target(name: "Firmware", dependencies: ["CHost", "Machine", "Memory", "X86"], swiftSettings: strict),
-    .executableTarget(
+    // All of the program but its entry point, so that tests can have it.
+    .target(
       name: "ringside",
       dependencies: [
         "CHost", "Devices", "Firmware", "Host", "Lockstep", "Machine", "Memory", "Processor", "Storage", "X86",
@@ -64,6 +65,13 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
+    // Swift's libraries are in the program: to find and relocate them took more than half of its start.
+    .executableTarget(
+      name: "program", dependencies: ["ringside"], swiftSettings: strict,
+      linkerSettings: [
+        .unsafeFlags(["-static-stdlib"]), .linkedLibrary("_FoundationCollections"),
+        .linkedLibrary("_FoundationCShims"),
+      ]),
     .target(
       name: "TestSupport",
       dependencies: [

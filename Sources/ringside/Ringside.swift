@@ -9,8 +9,8 @@ import Host
 // Standard output is written with plain write(2) and checked: a full disk or a closed pipe is a failure, not a shrug.
 
 /// The `ringside` program.
-@main struct Ringside: ParsableCommand {
-  static let configuration = CommandConfiguration(
+public struct Ringside: ParsableCommand {
+  public static let configuration = CommandConfiguration(
     commandName: "ringside",
     abstract: "Runs x86 virtual machines.",
     discussion: """
@@ -26,19 +26,35 @@ import Host
       IsaCommand.self, VersionCommand.self,
     ])
 
-  static func main() {
+  public init() {}
+
+  public static func main() {
+    TimeStampFrequency.prepare()
     StandardDescriptors.secure()
     SignalWatch.ignoreBrokenPipes()
     do {
-      var command = try parseAsRoot()
+      var command = try command(CommandLine.arguments.dropFirst())
       try command.run()
     } catch {
       finish(error)
     }
   }
 
+  /// To look at all commands takes milliseconds, which a machine's start has better use for. Where `run` alone does not
+  /// understand its arguments, all are looked at, for the sake of the message.
+  private static func command(_ arguments: ArraySlice<String>) throws -> any ParsableCommand {
+    if arguments.first == RunCommand.configuration.commandName,
+      let command = try? RunCommand.parseAsRoot(Array(arguments.dropFirst())) as? RunCommand
+    {
+      return command
+    }
+    return try parseAsRoot()
+  }
+
   /// Says what is to be said about the end of a command, and ends the process.
   private static func finish(_ error: any Error) -> Never {
+    // Everything was said.
+    if let code = error as? ExitCode { Glibc.exit(code.rawValue) }
     var status = exitCode(for: error).rawValue
     let message = fullMessage(for: error)
     if !message.isEmpty {
