@@ -24,7 +24,10 @@ run: build guest
 # The tests drive the very program that people run, so it is built first. They are built elsewhere: with tests enabled,
 # everything compiles differently, and one folder for both would be recompiled at each change of target.
 test: build guest
-	for name in i386 i386-pae memtest disks discs installer-amd64 installer-i386; do Scripts/make-guest $$name || exit; done
+	for name in i386 i386-pae memtest disks discs devices installer-amd64 installer-i386; do \
+	  Scripts/make-guest $$name || exit; \
+	done
+	Scripts/make-boot-disk devices
 	[ "$$(id -u)" != 0 ] || Scripts/make-disk
 	swift test -c release --scratch-path .build-test $(ARGS)
 
