@@ -47,8 +47,8 @@ extension GuestTests {
         "--engine", "translate", "--memory", "768M", "--kernel", Program.file("linux", of: guest), "--initrd",
         Program.file("initrd.gz", of: guest), "--append", "console=ttyS0 TERM=linux",
       ])
-      try console.wait(for: "Select a language", within: GuestConsole.bootLimit)
-      try console.wait(for: "English")
+      // The question's own words are in pieces between what moves the cursor.
+      try console.wait(for: "English", within: GuestConsole.bootLimit)
       // The second question comes after the answer to the first.
       try console.type("\r")
       try console.wait(for: "Select your location", within: GuestConsole.bootLimit)
