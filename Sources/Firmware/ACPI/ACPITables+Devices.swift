@@ -5,13 +5,12 @@ extension ACPITables {
   /// DSDT, revision 2 (5.2.11.1): the devices that a guest cannot find by itself.
   static func differentiatedDescription(_ configuration: ACPIConfiguration) -> [UInt8] {
     if let reduced = configuration.reducedHardware {
-      let terms: [AMLTerm] = [
-        .scope("\\_SB", reducedDevices(reduced) + processors(configuration)),
-        sleepState("\\_S5", type: reduced.powerOffType),
-      ]
-      return table("DSDT", revision: 2) { body in
-        for term in terms { body.append(term.encoded) }
-      }
+      return definitionBlock(
+        "DSDT", revision: 2,
+        [
+          .scope("\\_SB", reducedDevices(reduced) + processors(configuration)),
+          sleepState("\\_S5", type: reduced.powerOffType),
+        ])
     }
     let hardware = configuration.fixedHardware
     var terms: [AMLTerm] = [
@@ -22,9 +21,7 @@ extension ACPITables {
       sleepState("\\_S5", type: hardware.powerOffType),
     ]
     if let type = hardware.suspendType { terms.append(sleepState("\\_S3", type: type)) }
-    return table("DSDT", revision: 2) { body in
-      for term in terms { body.append(term.encoded) }
-    }
+    return definitionBlock("DSDT", revision: 2, terms)
   }
 
   /// The values for SLP_TYP in PM1a and PM1b control, and two reserved ones (7.4.2).

@@ -1,20 +1,24 @@
 extension ACPITables {
   /// Flags of the fixed description table (ACPI 6.5, table 5.10).
-  private enum Flag {
+  enum Flag {
     static let wbinvd: UInt32 = 1 << 0
     /// All processors can enter C1.
     static let c1: UInt32 = 1 << 2
-    /// There is no fixed sleep button.
+    /// The buttons are no bits of the fixed hardware.
+    static let noPowerButton: UInt32 = 1 << 4
     static let noSleepButton: UInt32 = 1 << 5
     static let timer32Bit: UInt32 = 1 << 8
     static let resetRegister: UInt32 = 1 << 10
+    static let reducedHardware: UInt32 = 1 << 20
   }
 
   /// Boot architecture flags (table 5.11).
-  private enum BootFlag {
+  enum BootFlag {
+    /// Serial ports, for instance.
     static let legacyDevices: UInt16 = 1 << 0
     static let keyboardController: UInt16 = 1 << 1
     static let noVGA: UInt16 = 1 << 2
+    static let noClock: UInt16 = 1 << 5
   }
 
   /// FACS: what firmware and system share (5.2.10). Has no checksum.
@@ -92,7 +96,7 @@ extension ACPITables {
   }
 
   /// A generic address structure for a port (5.2.3.2).
-  private static func port(_ number: UInt32, bits: UInt8) -> [UInt8] {
+  static func port(_ number: UInt32, bits: UInt8) -> [UInt8] {
     var address = ByteWriter()
     // System I/O space, width, offset, access size: byte, word or doubleword.
     address.append([1, bits, 0, bits == 8 ? 1 : bits == 16 ? 2 : 3])

@@ -47,8 +47,6 @@ extension ACPITables {
         ]),
       .method("\\_GPE._E05", arguments: 0, [.notify("\\_SB.VGEN", 0x80)]),
     ]
-    return table("SSDT", revision: 1) { body in
-      for term in terms { body.append(term.encoded) }
-    }
+    return definitionBlock("SSDT", revision: 1, terms)
   }
 }

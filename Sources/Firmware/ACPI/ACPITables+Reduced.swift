@@ -1,24 +1,5 @@
 // The tables of a machine without ACPI's fixed hardware (ACPI 6.5, 4.1).
 extension ACPITables {
-  /// Flags of the fixed description table (table 5.10).
-  private enum Flag {
-    static let wbinvd: UInt32 = 1 << 0
-    static let c1: UInt32 = 1 << 2
-    /// Buttons are devices, not bits of the fixed hardware.
-    static let noPowerButton: UInt32 = 1 << 4
-    static let noSleepButton: UInt32 = 1 << 5
-    static let resetRegister: UInt32 = 1 << 10
-    static let reducedHardware: UInt32 = 1 << 20
-  }
-
-  /// Boot architecture flags (table 5.11).
-  private enum BootFlag {
-    /// The serial port.
-    static let legacyDevices: UInt16 = 1 << 0
-    static let noVGA: UInt16 = 1 << 2
-    static let noClock: UInt16 = 1 << 5
-  }
-
   /// FADT, revision 6 (5.2.9): everything about fixed hardware is zero.
   static func reducedFixedDescription(
     _ hardware: ACPIConfiguration.ReducedHardware, facs: UInt64, dsdt: UInt64
@@ -39,7 +20,7 @@ extension ACPITables {
       body.append([0])
       body.append(
         Flag.wbinvd | Flag.c1 | Flag.noPowerButton | Flag.noSleepButton | Flag.resetRegister | Flag.reducedHardware)
-      body.append(bytePort(hardware.resetPort))
+      body.append(port(UInt32(hardware.resetPort), bits: 8))
       body.append([hardware.resetValue])
       // No ARM boot flags; minor version 5.
       body.append(UInt16(0))
@@ -48,18 +29,10 @@ extension ACPITables {
       body.append(dsdt)
       // The eight register blocks.
       body.append([UInt8](repeating: 0, count: 8 * 12))
-      body.append(bytePort(hardware.sleepControlPort))
-      body.append(bytePort(hardware.sleepStatusPort))
+      body.append(port(UInt32(hardware.sleepControlPort), bits: 8))
+      body.append(port(UInt32(hardware.sleepStatusPort), bits: 8))
       body.append(UInt64(0))
     }
-  }
-
-  /// A generic address structure for a port of one byte (5.2.3.2).
-  private static func bytePort(_ number: UInt16) -> [UInt8] {
-    var address = ByteWriter()
-    address.append([1, 8, 0, 1])
-    address.append(UInt64(number))
-    return address.bytes
   }
 
   /// What is in the DSDT's system bus, beside the processors.

@@ -53,9 +53,6 @@ public enum ACPITables {
   static let checksumOffset = 9
   private static let vendor = "RINGSD"
 
-  /// The number that makes the sum of all bytes zero.
-  private static func checksum(_ bytes: some Sequence<UInt8>) -> UInt8 { 0 &- bytes.reduce(0, &+) }
-
   /// A table with its header (5.2.6).
   static func table(_ signature: String, revision: UInt8, body: (inout ByteWriter) -> Void) -> [UInt8] {
     var table = ByteWriter()
@@ -69,8 +66,15 @@ public enum ACPITables {
     table.append(UInt32(1))
     body(&table)
     table.put(UInt32(table.bytes.count), at: 4)
-    table.put(checksum(table.bytes), at: checksumOffset)
+    table.putChecksum(at: checksumOffset)
     return table.bytes
+  }
+
+  /// A table that is a block of definitions (5.2.11).
+  static func definitionBlock(_ signature: String, revision: UInt8, _ terms: [AMLTerm]) -> [UInt8] {
+    table(signature, revision: revision) { body in
+      for term in terms { body.append(term.encoded) }
+    }
   }
 
   /// The root system description pointer, revision 2 (5.2.5.3).
@@ -85,8 +89,8 @@ public enum ACPITables {
     pointer.append(xsdt)
     pointer.append([0, 0, 0, 0])
     // The first 20 bytes have a sum of their own, for guests that know revision 0 only.
-    pointer.put(checksum(pointer.bytes.prefix(20)), at: 8)
-    pointer.put(checksum(pointer.bytes), at: 32)
+    pointer.putChecksum(at: 8, over: 20)
+    pointer.putChecksum(at: 32)
     return pointer.bytes
   }
 }

@@ -25,6 +25,11 @@ struct ByteWriter {
     withUnsafeBytes(of: value.littleEndian) { bytes.replaceSubrange(offset..<offset + count, with: $0) }
   }
 
+  /// Puts, into a byte that is zero, the number that makes the sum of the first `count` bytes zero; nil: of all.
+  mutating func putChecksum(at offset: Int, over count: Int? = nil) {
+    put(0 &- bytes.prefix(count ?? bytes.count).reduce(0, &+), at: offset)
+  }
+
   mutating func pad(toMultipleOf alignment: Int) {
     let excess = bytes.count % alignment
     if excess != 0 { bytes += [UInt8](repeating: 0, count: alignment - excess) }

@@ -26,13 +26,15 @@ public enum FirmwareFiles {
 
   /// The serial port that SeaBIOS is to use as its console, beside the display if there is one.
   public static func serialConsole(port: UInt16) -> (name: String, bytes: [UInt8]) {
-    ("etc/sercon-port", withUnsafeBytes(of: port.littleEndian) { Array($0) })
+    ("etc/sercon-port", bytes(port))
   }
 
   /// Where the port is by which a guest tells that it has crashed.
   public static func panicPort(_ port: UInt16) -> (name: String, bytes: [UInt8]) {
-    ("etc/pvpanic-port", [UInt8(truncatingIfNeeded: port), UInt8(port >> 8)])
+    ("etc/pvpanic-port", bytes(port))
   }
+
+  private static func bytes(_ port: UInt16) -> [UInt8] { withUnsafeBytes(of: port.littleEndian) { Array($0) } }
 
   /// The display's option ROM, which SeaBIOS runs for that PCI device.
   public static func displayROM(_ bytes: [UInt8], vendor: UInt16, device: UInt16) -> (name: String, bytes: [UInt8]) {

@@ -47,7 +47,7 @@ public enum MultiProcessorTable {
     pointer.append(UInt32(area.lowerBound))
     // Its own length in 16 bytes; version 1.4; sum; features.
     pointer.append([1, 4, 0, 0, 0, 0, 0, 0])
-    pointer.put(checksum(pointer.bytes), at: 10)
+    pointer.putChecksum(at: 10)
     return pointer.bytes
   }
 
@@ -67,7 +67,7 @@ public enum MultiProcessorTable {
     // No extended table.
     table.append(UInt32(0))
     for entry in entries { table.append(entry) }
-    table.put(checksum(table.bytes), at: 7)
+    table.putChecksum(at: 7)
     return table.bytes
   }
 
@@ -127,6 +127,4 @@ public enum MultiProcessorTable {
     }
     return entries
   }
-
-  private static func checksum(_ bytes: [UInt8]) -> UInt8 { 0 &- bytes.reduce(0, &+) }
 }
