@@ -48,11 +48,7 @@ extension LockstepEngine {
     let bytes = field.range.reversed().map { hex(UInt64(state.load(fromByteOffset: $0, as: UInt8.self)), 2) }.joined()
     guard field.name == "rflags" else { return bytes }
     let flags = state.load(fromByteOffset: field.range.lowerBound, as: UInt64.self)
-    let named: [(UInt64, String)] = [
-      (RFLAGS.of, "OF"), (RFLAGS.df, "DF"), (RFLAGS.if, "IF"), (RFLAGS.tf, "TF"), (RFLAGS.sf, "SF"), (RFLAGS.zf, "ZF"),
-      (RFLAGS.af, "AF"), (RFLAGS.pf, "PF"), (RFLAGS.cf, "CF"),
-    ]
-    return "\(hex(flags, 8)) [\(named.filter { flags & $0.0 != 0 }.map(\.1).joined(separator: " "))]"
+    return "\(hex(flags, 8)) [\(RFLAGS.text(flags))]"
   }
 
   // MARK: Once more, slowly

@@ -20,11 +20,7 @@ public struct RegisterDump: CustomStringConvertible {
   }
 
   private static func firstLine(_ state: CPUState, _ cpu: Int) -> String {
-    let names: [(UInt64, String)] = [
-      (RFLAGS.of, "OF"), (RFLAGS.df, "DF"), (RFLAGS.if, "IF"), (RFLAGS.tf, "TF"), (RFLAGS.sf, "SF"), (RFLAGS.zf, "ZF"),
-      (RFLAGS.af, "AF"), (RFLAGS.pf, "PF"), (RFLAGS.cf, "CF"), (RFLAGS.vm, "VM"), (RFLAGS.ac, "AC"),
-    ]
-    let flags = names.filter { state.rflags & $0.0 != 0 }.map(\.1).joined(separator: " ")
+    let flags = RFLAGS.text(state.rflags)
     return "CPU \(cpu): RIP=\(hex(state.rip)) RFLAGS=\(hex(state.rflags, 8)) [\(flags)] CPL=\(state.cpl) \(mode(state))"
   }
 

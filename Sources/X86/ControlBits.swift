@@ -21,6 +21,18 @@ public enum RFLAGS {
   public static let id: UInt64 = 1 << 21
   /// OF SF ZF AF PF CF.
   public static let arithmetic: UInt64 = of | sf | zf | af | pf | cf
+
+  /// Flags of one bit that people look at, as debuggers list them.
+  private static let names: [(flag: UInt64, name: String)] = [
+    (of, "OF"), (df, "DF"), (`if`, "IF"), (tf, "TF"), (sf, "SF"), (zf, "ZF"), (af, "AF"), (pf, "PF"), (cf, "CF"),
+    (vm, "VM"), (ac, "AC"),
+  ]
+
+  /// The flags of `value` that have a name here, each with it.
+  public static func named(_ value: UInt64) -> [(flag: UInt64, name: String)] { names.filter { value & $0.flag != 0 } }
+
+  /// The names of the flags of `value`: "ZF PF".
+  public static func text(_ value: UInt64) -> String { named(value).map(\.name).joined(separator: " ") }
 }
 
 public enum CR0 {

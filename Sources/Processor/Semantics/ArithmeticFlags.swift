@@ -8,7 +8,7 @@ typealias Word = BitwiseCopyable & FixedWidthInteger & UnsignedInteger
 enum ArithmeticFlags {
   /// SF, ZF and PF of a result.
   @inline(__always)
-  static func result<T: Word>(_ value: T) -> UInt64 {
+  static func result<T: FixedWidthInteger>(_ value: T) -> UInt64 {
     var flags = parity(value)
     if value == 0 { flags |= RFLAGS.zf }
     if value.leadingZeroBitCount == 0 { flags |= RFLAGS.sf }
@@ -17,7 +17,7 @@ enum ArithmeticFlags {
 
   /// PF: the low byte has an even number of ones.
   @inline(__always)
-  static func parity<T: Word>(_ value: T) -> UInt64 {
+  static func parity<T: FixedWidthInteger>(_ value: T) -> UInt64 {
     UInt8(truncatingIfNeeded: value).nonzeroBitCount & 1 == 0 ? RFLAGS.pf : 0
   }
 

@@ -11,15 +11,6 @@ struct FlagEffect {
   var first: UInt64
   var second: UInt64
 
-  /// SF, ZF and PF of a result.
-  @inline(__always)
-  static func flags<T: FixedWidthInteger>(of value: T) -> UInt64 {
-    var flags: UInt64 = UInt8(truncatingIfNeeded: value).nonzeroBitCount & 1 == 0 ? RFLAGS.pf : 0
-    if value == 0 { flags |= RFLAGS.zf }
-    if value.leadingZeroBitCount == 0 { flags |= RFLAGS.sf }
-    return flags
-  }
-
   @inline(__always)
   private static func both(_ carry: Bool, _ overflow: Bool) -> UInt64 {
     (carry ? RFLAGS.cf : 0) | (overflow ? RFLAGS.of : 0)
@@ -29,7 +20,7 @@ struct FlagEffect {
   /// the first of them; CF as for the count modulo the width.
   @inline(__always)
   static func shift<O: ShiftOperation, T: Lane>(_: O.Type, _ x: T, _ count: Int, _ outcome: ShiftOutcome<T>) -> Self {
-    let word = flags(of: outcome.value)
+    let word = ArithmeticFlags.result(outcome.value)
     let inner = count <= T.bitWidth ? outcome.carry : O.compute(x, (count - 1) % T.bitWidth + 1, false).carry
     return FlagEffect(
       changed: RFLAGS.arithmetic,
@@ -54,7 +45,8 @@ struct FlagEffect {
   static func doubleShift<T: Word>(_ result: T, _ count: Int, carry: Bool, overflow: Bool, once: Bool) -> Self {
     FlagEffect(
       changed: RFLAGS.arithmetic, undefined: RFLAGS.af | (count == 1 ? 0 : RFLAGS.of),
-      first: flags(of: result) | both(carry, overflow), second: flags(of: result) | both(carry, once))
+      first: ArithmeticFlags.result(result) | both(carry, overflow),
+      second: ArithmeticFlags.result(result) | both(carry, once))
   }
 
   /// MUL and IMUL. First: SF, ZF and PF of the lower half. Second: of the upper.
@@ -63,15 +55,15 @@ struct FlagEffect {
     let overflow = both(overflows, overflows)
     return FlagEffect(
       changed: RFLAGS.arithmetic, undefined: FlagFamily.mul.undefined,
-      first: flags(of: low) | overflow, second: flags(of: high) | overflow)
+      first: ArithmeticFlags.result(low) | overflow, second: ArithmeticFlags.result(high) | overflow)
   }
 
   /// DIV and IDIV. First: SF, ZF and PF of the quotient. Second: of the remainder.
   @inline(__always)
   static func quotient<T: FixedWidthInteger>(_ quotient: T, remainder: T) -> Self {
     FlagEffect(
-      changed: RFLAGS.arithmetic, undefined: RFLAGS.arithmetic, first: flags(of: quotient),
-      second: flags(of: remainder))
+      changed: RFLAGS.arithmetic, undefined: RFLAGS.arithmetic, first: ArithmeticFlags.result(quotient),
+      second: ArithmeticFlags.result(remainder))
   }
 
   /// BSF and BSR: `index` is 0 where the source is zero. First: SF and PF of the index. Second: of the source.
@@ -79,8 +71,9 @@ struct FlagEffect {
   static func scan<T: Word>(_ index: T, source: T) -> Self {
     let zero: UInt64 = source == 0 ? RFLAGS.zf : 0
     return FlagEffect(
-      changed: RFLAGS.arithmetic, undefined: FlagFamily.bsf.undefined, first: flags(of: index) & ~RFLAGS.zf | zero,
-      second: flags(of: source))
+      changed: RFLAGS.arithmetic, undefined: FlagFamily.bsf.undefined,
+      first: ArithmeticFlags.result(index) & ~RFLAGS.zf | zero,
+      second: ArithmeticFlags.result(source))
   }
 
   /// TZCNT and LZCNT. First: SF and PF of the count. Second: of the source.
@@ -88,8 +81,8 @@ struct FlagEffect {
   static func count<T: Word>(_ count: T, source: T) -> Self {
     let carry: UInt64 = source == 0 ? RFLAGS.cf : 0
     return FlagEffect(
-      changed: RFLAGS.arithmetic, undefined: FlagFamily.tzcnt.undefined, first: flags(of: count) | carry,
-      second: flags(of: source) | carry)
+      changed: RFLAGS.arithmetic, undefined: FlagFamily.tzcnt.undefined, first: ArithmeticFlags.result(count) | carry,
+      second: ArithmeticFlags.result(source) | carry)
   }
 
   /// BT, BTS, BTR and BTC of a word. First: OF, SF and PF as if the word were rotated right until the bit is the lowest.
@@ -102,7 +95,7 @@ struct FlagEffect {
     let overflow: UInt64 = (turned ^ turned << 1).leadingZeroBitCount == 0 ? RFLAGS.of : 0
     return FlagEffect(
       changed: RFLAGS.arithmetic & ~RFLAGS.zf, undefined: FlagFamily.bitTest.undefined,
-      first: flags(of: turned) | overflow | carry, second: flags(of: word) | carry)
+      first: ArithmeticFlags.result(turned) | overflow | carry, second: ArithmeticFlags.result(word) | carry)
   }
 
   /// BEXTR, BLSI, BLSMSK, BLSR, BZHI, ANDN and the logical instructions. First: SF and PF of the result. Second: of the
@@ -110,8 +103,9 @@ struct FlagEffect {
   @inline(__always)
   static func bits<T: Word>(_ family: FlagFamily, _ result: T, source: T, carry: Bool) -> Self {
     FlagEffect(
-      changed: RFLAGS.arithmetic, undefined: family.undefined, first: flags(of: result) | (carry ? RFLAGS.cf : 0),
-      second: flags(of: source) | (carry ? RFLAGS.cf : 0))
+      changed: RFLAGS.arithmetic, undefined: family.undefined,
+      first: ArithmeticFlags.result(result) | (carry ? RFLAGS.cf : 0),
+      second: ArithmeticFlags.result(source) | (carry ? RFLAGS.cf : 0))
   }
 }
 

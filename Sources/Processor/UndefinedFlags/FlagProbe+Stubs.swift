@@ -159,22 +159,16 @@ extension FlagProbe.Stub {
           by: T(truncatingIfNeeded: registers.rdx))
         return (.mul, .product(low: T(truncatingIfNeeded: low), high: high, overflows: high != 0))
       }
-      let signed = FlagProbe.Stub(encode(width, [0xf7], 0xea), width) { registers in
-        let (high, low) = S(truncatingIfNeeded: registers.rax).multipliedFullWidth(
-          by: S(truncatingIfNeeded: registers.rdx))
-        let lower = S(truncatingIfNeeded: low)
-        let overflows = high != lower >> (S.bitWidth - 1)
-        return (.imul, .product(low: lower, high: high, overflows: overflows))
+      func signed(_ opcode: [UInt8], _ modRM: UInt8, _ family: FlagFamily) -> FlagProbe.Stub {
+        FlagProbe.Stub(encode(width, opcode, modRM), width) { registers in
+          let (high, low) = S(truncatingIfNeeded: registers.rax).multipliedFullWidth(
+            by: S(truncatingIfNeeded: registers.rdx))
+          let lower = S(truncatingIfNeeded: low)
+          return (family, .product(low: lower, high: high, overflows: high != lower >> (S.bitWidth - 1)))
+        }
       }
-      guard width > 1 else { return [unsigned, signed] }
-      let truncating = FlagProbe.Stub(encode(width, [0x0f, 0xaf], 0xc2), width) { registers in
-        let (high, low) = S(truncatingIfNeeded: registers.rax).multipliedFullWidth(
-          by: S(truncatingIfNeeded: registers.rdx))
-        let lower = S(truncatingIfNeeded: low)
-        let overflows = high != lower >> (S.bitWidth - 1)
-        return (.imulTruncating, .product(low: lower, high: high, overflows: overflows))
-      }
-      return [unsigned, signed, truncating]
+      let wide = [unsigned, signed([0xf7], 0xea, .imul)]
+      return width > 1 ? wide + [signed([0x0f, 0xaf], 0xc2, .imulTruncating)] : wide
     }
     return make(UInt8.self, Int8.self) + make(UInt16.self, Int16.self) + make(UInt32.self, Int32.self)
       + make(UInt64.self, Int64.self)

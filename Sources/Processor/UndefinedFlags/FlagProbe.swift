@@ -29,7 +29,16 @@ enum FlagProbe {
   /// Runs stubs natively; nil: the host gives no memory for code.
   static func hostExecutor() -> Execute? {
     guard let memory = try? CodeMemory(size: 4096) else { return nil }
-    return { stub, registers in execute(stub, memory, &registers) }
+    let run = unsafeBitCast(memory.executable, to: Code.self)
+    // A stub comes many times in a row.
+    var assembled: [UInt8] = []
+    return { stub, registers in
+      if stub.code != assembled {
+        assemble(stub, memory)
+        assembled = stub.code
+      }
+      withUnsafeMutablePointer(to: &registers) { run(UnsafeMutableRawPointer($0)) }
+    }
   }
 
   static func run(_ execute: Execute) -> FlagRules {
@@ -92,7 +101,8 @@ enum FlagProbe {
 
   private typealias Code = @convention(c) (UnsafeMutableRawPointer) -> Void
 
-  private static func execute(_ stub: Stub, _ memory: CodeMemory, _ registers: inout Registers) {
+  /// Writes a function that loads `Registers`, executes the stub's instruction, and stores them.
+  private static func assemble(_ stub: Stub, _ memory: CodeMemory) {
     var code = HostAssembler(memory, at: 0)
     let rdi = HostRegister.rdi
     func field(_ number: Int) -> HostOperand {
@@ -110,7 +120,5 @@ enum FlagProbe {
     code.store(HostRegister.rcx, field(1))
     code.store(HostRegister.rdx, field(2))
     code.byte(0xc3)
-    let run = unsafeBitCast(memory.executable, to: Code.self)
-    withUnsafeMutablePointer(to: &registers) { run(UnsafeMutableRawPointer($0)) }
   }
 }

@@ -107,34 +107,6 @@ final class FlagRules: @unchecked Sendable {
 
   /// "mul: SF ZF", one for each family.
   var unmatchedNames: [String] {
-    let names: [(UInt64, String)] = [
-      (RFLAGS.of, "OF"), (RFLAGS.sf, "SF"), (RFLAGS.zf, "ZF"), (RFLAGS.af, "AF"), (RFLAGS.pf, "PF"), (RFLAGS.cf, "CF"),
-    ]
-    return unmatched.sorted { $0.key.rawValue < $1.key.rawValue }.map { family, flags in
-      "\(family): " + names.filter { flags & $0.0 != 0 }.map(\.1).joined(separator: " ")
-    }
-  }
-}
-
-/// For reports: how this host leaves undefined flags.
-public enum HostFlags {
-  /// Families of instructions that the interpreter cannot follow, each with its flags.
-  public static var unmatched: [String] { FlagRules.host.unmatchedNames }
-  /// What differs from AMD's Zen 4 and 5, each with what becomes of its flags.
-  public static var peculiarities: [String] {
-    FlagFamily.allCases.compactMap { family in
-      let rule = FlagRules.host[family]
-      let known = FlagRules.zen(family)
-      let names: [(UInt64, String)] = [
-        (RFLAGS.of, "OF"), (RFLAGS.sf, "SF"), (RFLAGS.zf, "ZF"), (RFLAGS.af, "AF"), (RFLAGS.pf, "PF"),
-        (RFLAGS.cf, "CF"),
-      ]
-      let other = names.filter {
-        family.undefined & $0.0 != 0 && rule.choice(of: $0.0) != known.choice(of: $0.0)
-          && (FlagRules.host.unmatched[family] ?? 0) & $0.0 == 0
-      }
-      return other.isEmpty
-        ? nil : "\(family): " + other.map { "\($0.1) \(rule.choice(of: $0.0))" }.joined(separator: ", ")
-    }
+    unmatched.sorted { $0.key.rawValue < $1.key.rawValue }.map { family, flags in "\(family): \(RFLAGS.text(flags))" }
   }
 }
