@@ -57,11 +57,7 @@ struct MachineRun {
     let ioAPIC = IOAPIC(fabric)
     let pic = PIC(output: fabric.line0)
     fabric.externalController = pic
-    machine.add(fabric)
-    machine.interruptController = fabric
-    machine.hypercalls = KVMHypercalls(fabric)
-    let page = InterruptFabric.defaultAddress
-    try machine.bus.map(fabric, region: 0, memory: page..<(page + InterruptFabric.pageSize))
+    try machine.addInterruptFabric(fabric)
     machine.add(ioAPIC)
     // Where the guest's device pages lead.
     try machine.bus.map(ioAPIC, region: 0, memory: Layout.device..<(Layout.device + IOAPIC.pageSize))

@@ -7,4 +7,7 @@ struct DiskConfiguration {
   var media: DiskArgument.Media
   /// Nil: one is made up from its position.
   var serial: String?
+
+  /// What the guest reads; `index` is the disk's place among all.
+  func serialNumber(at index: Int) -> String { serial ?? "RS\(index + 1)" }
 }

@@ -101,10 +101,7 @@ struct MachineBuilder: MachineAssembly {
     try addConsoles(debugConsole, firmwareLog)
     try addFirmwareConfiguration()
     try addTestDevices()
-    let makeEngine = configuration.engine.factory(
-      memory: machine.memory, processor: configuration.processor.specification,
-      processorCount: configuration.processorCount, translation: configuration.translation)
-    for _ in 0..<configuration.processorCount { try machine.addCPU(makeEngine) }
+    try configuration.addProcessors(to: machine)
     try addVariables()
     machine.reload = reload
     machine.onWake = wakeUp
@@ -132,14 +129,8 @@ struct MachineBuilder: MachineAssembly {
   var keys: KeyboardController? { keyboard }
 
   private func addInterruptControllers() throws {
-    machine.add(fabric)
-    machine.interruptController = fabric
-    machine.hypercalls = KVMHypercalls(fabric)
-    let page = InterruptFabric.defaultAddress
-    try machine.bus.map(fabric, region: 0, memory: page..<(page + InterruptFabric.pageSize))
-    machine.add(ioAPIC)
-    let registers = IOAPIC.defaultAddress
-    try machine.bus.map(ioAPIC, region: 0, memory: registers..<(registers + IOAPIC.pageSize))
+    try machine.addInterruptFabric(fabric)
+    try machine.addIOAPIC(ioAPIC)
     machine.add(pic)
     try machine.bus.map(pic, region: 0, ports: 0x20...0x21, offset: 0)
     try machine.bus.map(pic, region: 1, ports: 0xa0...0xa1, offset: 0)
@@ -160,9 +151,7 @@ struct MachineBuilder: MachineAssembly {
     machine.add(rtc)
     try machine.bus.map(rtc, region: 0, ports: 0x70...0x71, offset: 0)
     let size = machine.memory.size
-    let clock = KVMClock(cpuCount: configuration.processorCount)
-    machine.add(clock)
-    machine.paravirtualClock = clock
+    configuration.addClock(to: machine)
     rtc.setEquipment(floppyDrives: configuration.floppies.compactMap { FloppyFormat(size: $0.size)?.drive })
     rtc.setMemorySize(
       below4GiB: min(size, GuestMemory.lowLimit),
@@ -275,9 +264,7 @@ struct MachineBuilder: MachineAssembly {
         }
       case .virtio:
         for (index, disk) in disks {
-          let model = VirtioBlock(
-            machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)",
-            queueCount: configuration.diskQueueCount)
+          let model = configuration.makeVirtioBlock(disk, index: index, for: machine)
           let address = try freePCIAddress()
           addPCIFunction(VirtioPCI(model), at: address)
           bootPaths.add(disk.media, "scsi@\(BootPaths.place(address))/disk@0,0")
@@ -286,7 +273,7 @@ struct MachineBuilder: MachineAssembly {
         for (index, disk) in disks {
           // OVMF makes two pairs of queues and does not ask whether there are so many.
           let controller = NVMeController(
-            machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)",
+            machine.addDisk(disk.image), serial: disk.serialNumber(at: index),
             queueCount: max(configuration.diskQueueCount, 2))
           let address = try freePCIAddress()
           addPCIFunction(controller, at: address)
@@ -348,7 +335,7 @@ struct MachineBuilder: MachineAssembly {
   /// A drive for an ATA cable; `index` is its place among all disks.
   private func drive(_ disk: DiskConfiguration, index: Int, cable: ATADrive.Cable) -> ATADrive {
     let queue = machine.addDisk(disk.image)
-    let serial = disk.serial ?? "RS\(index + 1)"
+    let serial = disk.serialNumber(at: index)
     return switch disk.media {
     case .disk: .disk(queue, serial: serial, cable: cable)
     case .cdrom: .opticalDrive(queue, serial: serial, cable: cable)
@@ -367,9 +354,7 @@ struct MachineBuilder: MachineAssembly {
     }
     // The test device has the port.
     guard !configuration.hasTestDevice else { return }
-    let debug = DebugConsole(sink: debugConsole)
-    machine.add(debug)
-    try machine.bus.map(debug, region: 0, ports: 0xe9...0xe9, offset: 0)
+    try configuration.addDebugConsole(to: machine, sink: debugConsole)
   }
 
   private func addFirmwareConfiguration() throws {
@@ -416,10 +401,7 @@ struct MachineBuilder: MachineAssembly {
       }
       try machine.bus.map(device, region: 4, memory: 0xff00_0000..<(0xff00_0000 + TestDevice.memorySize))
     }
-    guard let port = configuration.debugExitPort else { return }
-    let exit = DebugExit()
-    machine.add(exit)
-    try machine.bus.map(exit, region: 0, ports: port...(port + 3), offset: 0)
+    try configuration.addDebugExit(to: machine)
   }
 
   /// What firmware would do at power-up and after each reset: describe the machine, load the guest, and leave the

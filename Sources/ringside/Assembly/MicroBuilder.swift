@@ -47,15 +47,15 @@ struct MicroBuilder: MachineAssembly {
     balloon = configuration.makeBalloon()
     var hardware = ACPIConfiguration.ReducedHardware()
     hardware.buttonInterrupt = UInt32(Interrupt.button)
-    try Self.addInterruptControllers(machine, fabric, ioAPIC)
+    hardware.resetValue = ReducedPowerManagement.Value.reset
+    hardware.powerOffType = ReducedPowerManagement.Value.softOff
+    try machine.addInterruptFabric(fabric)
+    try machine.addIOAPIC(ioAPIC)
     try Self.addPlatform(machine, serial, power, hardware, configuration, debugConsole)
 
     var devices = MemoryMappedDevices(machine, ioAPIC, pins: Interrupt.virtio)
     for (index, disk) in configuration.disks.enumerated() {
-      try devices.add(
-        VirtioBlock(
-          machine.addDisk(disk.image), serial: disk.serial ?? "RS\(index + 1)",
-          queueCount: configuration.diskQueueCount))
+      try devices.add(configuration.makeVirtioBlock(disk, index: index, for: machine))
     }
     if configuration.hasEntropySource { try devices.add(VirtioEntropy()) }
     if let console { try devices.add(console) }
@@ -65,24 +65,8 @@ struct MicroBuilder: MachineAssembly {
     hardware.virtioDevices = devices.described
     description.reducedHardware = hardware
     self.description = description
-    let makeEngine = configuration.engine.factory(
-      memory: machine.memory, processor: configuration.processor.specification,
-      processorCount: configuration.processorCount, translation: configuration.translation)
-    for _ in 0..<configuration.processorCount { try machine.addCPU(makeEngine) }
+    try configuration.addProcessors(to: machine)
     machine.reload = reload
-  }
-
-  private static func addInterruptControllers(
-    _ machine: VirtualMachine, _ fabric: InterruptFabric, _ ioAPIC: IOAPIC
-  ) throws {
-    machine.add(fabric)
-    machine.interruptController = fabric
-    machine.hypercalls = KVMHypercalls(fabric)
-    let page = InterruptFabric.defaultAddress
-    try machine.bus.map(fabric, region: 0, memory: page..<(page + InterruptFabric.pageSize))
-    machine.add(ioAPIC)
-    let registers = IOAPIC.defaultAddress
-    try machine.bus.map(ioAPIC, region: 0, memory: registers..<(registers + IOAPIC.pageSize))
   }
 
   private static func addPlatform(
@@ -90,22 +74,15 @@ struct MicroBuilder: MachineAssembly {
     _ hardware: ACPIConfiguration.ReducedHardware, _ configuration: MachineConfiguration,
     _ debugConsole: @escaping ([UInt8]) -> Void
   ) throws {
-    let clock = KVMClock(cpuCount: configuration.processorCount)
-    machine.add(clock)
-    machine.paravirtualClock = clock
+    configuration.addClock(to: machine)
     machine.add(power)
     let control = hardware.sleepControlPort
     try machine.bus.map(
       power, region: 0, ports: control...(control + ReducedPowerManagement.portCount - 1), offset: 0)
     machine.add(serial)
     try machine.bus.map(serial, region: 0, ports: hardware.serialPort...(hardware.serialPort + 7), offset: 0)
-    let debug = DebugConsole(sink: debugConsole)
-    machine.add(debug)
-    try machine.bus.map(debug, region: 0, ports: 0xe9...0xe9, offset: 0)
-    guard let port = configuration.debugExitPort else { return }
-    let exit = DebugExit()
-    machine.add(exit)
-    try machine.bus.map(exit, region: 0, ports: port...(port + 3), offset: 0)
+    try configuration.addDebugConsole(to: machine, sink: debugConsole)
+    try configuration.addDebugExit(to: machine)
   }
 
   var powerButton: PowerButton { PowerButton(machine) { [power] in power.pressPowerButton() } }

@@ -8,8 +8,8 @@ struct SnapshotRestoreCommand: ParsableCommand {
     commandName: "restore", abstract: "Lets a saved machine go on.",
     discussion: """
       The machine is put together as `ringside run` was told when it was started, and the options behind the file's name \
-      are added: another `--engine`, another `--serial` for each that there was. What would make another machine of it (`--memory`, `--cpus`, \
-      devices) is refused.
+      are added: another `--engine`, another `--serial` for each that there was. What would make another machine of it \
+      (`--memory`, `--cpus`, devices) is refused.
 
       With --clone, which comes before the file's name, any number of machines can go on from one snapshot at the same time: \
       the disks' images are only read, and what each machine writes to its disks is gone in the end. A clone has no control \

@@ -20,73 +20,87 @@ struct DiskArgument: Equatable {
   /// Of a serial number, so much fits into every interface's field.
   private static let serialLength = 20
 
-  /// What can be said of a floppy disk.
-  private static let floppySettings = ["format", "snapshot", "readonly"]
-
   init(path: String) { self.path = path }
 
-  /// A floppy disk, as `--floppy` names it.
-  init(parsingFloppy text: String) throws {
-    var fields = Self.fields(text)
-    path = fields.removeFirst()
-    guard !path.isEmpty else { throw ValidationError("--floppy: name a file, such as 'floppy.img'") }
-    for field in fields {
-      let parts = field.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-      guard parts.count == 2, Self.floppySettings.contains(parts[0]) else {
-        throw ValidationError(
-          "--floppy: '\(field)' is no setting: give \(Self.floppySettings.joined(separator: ", ")), each as NAME=VALUE")
-      }
-      try set(parts[0], parts[1])
-    }
-  }
-
-  /// Throws with a message that says what is wrong and what would be right.
+  /// A disk, as `--disk` names it. Throws with a message that says what is wrong and what would be right.
   init(parsing text: String) throws {
-    var fields = Self.fields(text)
-    path = fields.removeFirst()
-    guard !path.isEmpty else { throw ValidationError("--disk: name a file, such as 'disk.img,if=ide'") }
-    for field in fields {
-      let parts = field.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-      guard parts.count == 2 else {
-        throw ValidationError("--disk: '\(field)' is no setting: give \(Self.settings), each as NAME=VALUE")
-      }
-      try set(parts[0], parts[1])
-    }
+    self.init(path: text)
+    try parse(
+      text,
+      Option(
+        name: "--disk", example: "disk.img,if=ide",
+        settings: ["if", "media", "format", "snapshot", "readonly", "serial"]))
     if media == .cdrom { isReadOnly = true }
   }
 
-  private static let settings = "if, media, format, snapshot, readonly or serial"
+  /// A floppy disk, as `--floppy` names it. Throws as the other.
+  init(parsingFloppy text: String) throws {
+    self.init(path: text)
+    try parse(
+      text, Option(name: "--floppy", example: "floppy.img", settings: ["format", "snapshot", "readonly"]))
+  }
 
-  private mutating func set(_ name: String, _ value: String) throws {
+  /// An option that names a disk.
+  private struct Option {
+    let name: String
+    let example: String
+    let settings: [String]
+
+    /// "a, b or c".
+    var listed: String { settings.dropLast().joined(separator: ", ") + " or " + (settings.last ?? "") }
+  }
+
+  private mutating func parse(_ text: String, _ option: Option) throws {
+    var fields = Self.fields(text)
+    path = fields.removeFirst()
+    guard !path.isEmpty else { throw ValidationError("\(option.name): name a file, such as '\(option.example)'") }
+    for field in fields {
+      let parts = field.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+      guard parts.count == 2 else {
+        throw ValidationError("\(option.name): '\(field)' is no setting: give \(option.listed), each as NAME=VALUE")
+      }
+      guard option.settings.contains(parts[0]) else {
+        throw ValidationError("\(option.name): there is no setting '\(parts[0])': give \(option.listed)")
+      }
+      do throws(Problem) {
+        try set(parts[0], parts[1])
+      } catch {
+        throw ValidationError("\(option.name): \(error.text)")
+      }
+    }
+  }
+
+  /// What is wrong with a setting.
+  private struct Problem: Error { let text: String }
+
+  private mutating func set(_ name: String, _ value: String) throws(Problem) {
     switch name {
     case "if": interface = try Self.choice(name, value) as DiskInterface
     case "media": media = try Self.choice(name, value)
     case "format": format = try Self.choice(name, value) as ImageFormat
     case "snapshot": isTemporary = try Self.flag(name, value)
     case "readonly": isReadOnly = try Self.flag(name, value)
-    case "serial":
+    default:
       guard (1...Self.serialLength).contains(value.utf8.count), value.utf8.allSatisfy({ (0x20..<0x7f).contains($0) })
       else {
-        throw ValidationError(
-          "--disk: a serial number has 1 to \(Self.serialLength) characters of ASCII, not '\(value)'")
+        throw Problem(text: "a serial number has 1 to \(Self.serialLength) characters of ASCII, not '\(value)'")
       }
       serial = value
-    default: throw ValidationError("--disk: there is no setting '\(name)': give \(Self.settings)")
     }
   }
 
-  private static func choice<T: RawRepresentable & CaseIterable>(_ name: String, _ value: String) throws -> T
+  private static func choice<T: RawRepresentable & CaseIterable>(_ name: String, _ value: String) throws(Problem) -> T
   where T.RawValue == String {
     if let choice = T(rawValue: value) { return choice }
     let all = T.allCases.map(\.rawValue).joined(separator: ", ")
-    throw ValidationError("--disk: '\(name)=\(value)' is not possible: give one of \(all)")
+    throw Problem(text: "'\(name)=\(value)' is not possible: give one of \(all)")
   }
 
-  private static func flag(_ name: String, _ value: String) throws -> Bool {
+  private static func flag(_ name: String, _ value: String) throws(Problem) -> Bool {
     switch value {
     case "on": return true
     case "off": return false
-    default: throw ValidationError("--disk: '\(name)=\(value)' is not possible: give on or off")
+    default: throw Problem(text: "'\(name)=\(value)' is not possible: give on or off")
     }
   }
 
