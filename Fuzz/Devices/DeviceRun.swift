@@ -79,18 +79,7 @@ struct DeviceRun {
 
   private func nvme(_ bench: DeviceBench) throws {
     let guest = NVMeGuest(bench)
-    guest.start()
-    for _ in 0..<Self.steps {
-      switch bench.random.below(40) {
-      case 0, 20, 21: guest.start()
-      case 1: bench.scramble()
-      case 2: try bench.roundTrip(guest.device)
-      case 3...5: bench.access(guest.device, regions: 3, offsets: 0x1100)
-      case 6...18: bench.disturb()
-      default: guest.submitAnything()
-      }
-    }
-    bench.settle()
+    try misuse(bench, guest, guest.device, accesses: 3...5, regions: 3, offsets: 0x1100)
     guest.device.reset()
     guest.device.pci.write(4, 6)
     guest.start()
@@ -99,21 +88,36 @@ struct DeviceRun {
 
   private func drive(_ bench: DeviceBench, isAHCI: Bool) throws {
     let guest = DriveGuest(bench, isAHCI: isAHCI)
-    guest.start()
-    for _ in 0..<Self.steps {
-      switch bench.random.below(40) {
-      case 0, 20, 21: guest.start()
-      case 1: bench.scramble()
-      case 2: try bench.roundTrip(guest.device)
-      case 3...6: bench.access(guest.device, regions: isAHCI ? 2 : 6, offsets: isAHCI ? 0x300 : 16)
-      case 7...18: bench.disturb()
-      default: guest.submitAnything()
-      }
-    }
-    bench.settle()
+    try misuse(
+      bench, guest, guest.device, accesses: 3...6, regions: isAHCI ? 2 : 6, offsets: isAHCI ? 0x300 : 16)
     guest.start()
     guard guest.readsSector(5) else {
       throw GuestFailure("\(isAHCI ? "AHCI" : "IDE") does not serve an honest driver any more")
     }
   }
+
+  /// A disk controller's guest does anything, in any order. `accesses` of 40 steps are wild accesses to registers.
+  private func misuse(
+    _ bench: DeviceBench, _ guest: any DiskControllerGuest, _ device: some Device, accesses: ClosedRange<Int>,
+    regions: Int, offsets: UInt64
+  ) throws {
+    guest.start()
+    for _ in 0..<Self.steps {
+      switch bench.random.below(40) {
+      case 0, 20, 21: guest.start()
+      case 1: bench.scramble()
+      case 2: try bench.roundTrip(device)
+      case accesses: bench.access(device, regions: regions, offsets: offsets)
+      case ...18: bench.disturb()
+      default: guest.submitAnything()
+      }
+    }
+    bench.settle()
+  }
+}
+
+/// A guest with a driver of a disk controller, honest or not.
+protocol DiskControllerGuest: AnyObject {
+  func start()
+  func submitAnything()
 }

@@ -3,7 +3,7 @@ import Machine
 import TestSupport
 
 /// A driver of an IDE or AHCI controller with a disk and a disc, an honest one or not.
-final class DriveGuest {
+final class DriveGuest: DiskControllerGuest {
   private let bench: DeviceBench
   let device: any PCIFunction
   private let isAHCI: Bool

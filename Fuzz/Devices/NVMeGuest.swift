@@ -3,7 +3,7 @@ import Machine
 import TestSupport
 
 /// A driver of an NVMe controller, an honest one or not.
-final class NVMeGuest {
+final class NVMeGuest: DiskControllerGuest {
   private let bench: DeviceBench
   let device: NVMeController
   private var tails: [UInt64] = []

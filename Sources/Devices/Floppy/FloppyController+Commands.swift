@@ -27,7 +27,8 @@ extension FloppyController {
     }
   }
 
-  private func expectCommand() {
+  /// Nothing is under way any more.
+  func expectCommand() {
     state.phase = .command
     state.bytes = []
     state.position = 0

@@ -38,11 +38,9 @@ extension FloppyController {
   }
 
   private func start(_ transfer: Transfer) {
+    expectCommand()
     state.phase = .execution
-    state.bytes = []
     state.transfer = transfer
-    state.data = []
-    state.dataPosition = 0
     moveSector()
   }
 

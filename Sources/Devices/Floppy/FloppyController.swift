@@ -152,11 +152,7 @@ public final class FloppyController: Device {
 
   private func clear() {
     era &+= 1
-    state.phase = .command
-    state.bytes = []
-    state.transfer = nil
-    state.data = []
-    state.dataPosition = 0
+    expectCommand()
     state.interrupt = false
     state.news = []
     if !state.isLocked {

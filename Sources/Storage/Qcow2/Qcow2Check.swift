@@ -56,9 +56,11 @@ public struct Qcow2Check {
   @discardableResult
   public func repair(_ extent: Repair) throws(ImageFailure) -> ImageCheckReport {
     let report = try repairOnce(extent)
+    var last = report
     for _ in 1..<3 {
-      let next = try Qcow2Check(file).repairOnce(extent)
-      if next.isSound && next.leaks == 0 || extent == .leaks && !next.isSound { break }
+      // Nothing was wrong, or nothing was done about it.
+      if last.isSound && last.leaks == 0 || extent == .leaks && !last.isSound { break }
+      last = try Qcow2Check(file).repairOnce(extent)
     }
     return report
   }
