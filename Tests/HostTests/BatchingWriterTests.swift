@@ -7,7 +7,9 @@ import Testing
   private func writer(
     _ descriptor: Int32, limit: Int = 1 << 16, rooms: Shared<Int> = Shared(0), failures: Shared<[Int32]> = Shared([])
   ) throws -> BatchingWriter {
-    try BatchingWriter(
+    // A test may end before its writer.
+    SignalWatch.ignoreBrokenPipes()
+    return try BatchingWriter(
       descriptor: descriptor, name: "the test's output", limit: limit, onRoom: { rooms.change { $0 += 1 } },
       onFailure: { failure in failures.change { $0.append(failure.code) } })
   }
@@ -64,7 +66,6 @@ import Testing
   }
 
   @Test func goneReaderIsAFailureOnce() throws {
-    SignalWatch.ignoreBrokenPipes()
     var ends: [Int32] = [0, 0]
     #expect(pipe(&ends) == 0)
     close(ends[0])

@@ -84,11 +84,17 @@ import X86
             setRegisters(bench, oracle, mask: UInt64(mask))
             let ours = bench.host(NativeBench.data)
             memset(ours, initial, Self.areaSize)
-            memset(Self.hostArea, initial, Self.areaSize)
             try #require(try bench.run(save) == nil)
-            // MOV EAX, 7; XRSTOR64 [RBX]; MOV EAX, mask.
-            oracle.run([0xb8, 7, 0, 0, 0, 0x48, 0x0f, 0xae, 0x2b, 0xb8, UInt8(mask), 0, 0, 0] + save)
-            let place = difference(ours, Self.hostArea)
+            var place: Int?
+            // Where the host's system switches tasks in between, other components may be in use (SDM volume 1, 13.6).
+            for _ in 0..<5 {
+              memset(Self.hostArea, initial, Self.areaSize)
+              setRegisters(bench, oracle, mask: UInt64(mask))
+              // MOV EAX, 7; XRSTOR64 [RBX]; MOV EAX, mask.
+              oracle.run([0xb8, 7, 0, 0, 0, 0x48, 0x0f, 0xae, 0x2b, 0xb8, UInt8(mask), 0, 0, 0] + save)
+              place = difference(ours, Self.hostArea)
+              if place == nil { break }
+            }
             try #require(
               place == nil, "\(save) mask \(mask) components \(components) initial \(initial): byte \(place ?? 0)")
           }
