@@ -124,6 +124,10 @@ public final class SoftwareEngine: ExecutionEngine {
       case .runOneInstruction: cpu.pointee.engine.blockKey |= CodeMode.stepping.rawValue
       case .stayInactive: return cpu.pointee.activity == .shutdown ? .shutdown : .halt
       case .leaveForAnswer: continue
+      case .trapsAtOnce:
+        // Such handlers can go on without end.
+        remaining -= 1
+        continue
       }
       runChain(processor, cpu, &remaining)
     }

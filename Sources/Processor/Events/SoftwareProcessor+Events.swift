@@ -28,6 +28,8 @@ extension SoftwareProcessor {
     case stayInactive
     /// An answer from outside is needed to deliver something: leave the engine with the posted exit, and call again.
     case leaveForAnswer
+    /// Not yet: the handler is a task whose TSS has its T bit set, and that trap comes first. Call again.
+    case trapsAtOnce
   }
 
   /// Delivers a fault of the instruction at `cpu.rip`. False if an answer from outside is needed first (or `fault` asks
@@ -154,12 +156,14 @@ extension SoftwareProcessor {
     if cpu.pointee.nmiPending != 0, cpu.pointee.nmiBlocked == 0, cpu.pointee.activity != .shutdown {
       guard take(ExceptionVector.nonMaskableInterrupt.rawValue, .nonMaskableInterrupt) else { return .leaveForAnswer }
       cpu.pointee.nmiPending &-= 1
+      if cpu.pointee.pendingDebug != 0 { return .trapsAtOnce }
     }
     if cpu.pointee.rflags & RFLAGS.if != 0, cpu.pointee.activity != .shutdown {
       if cpu.pointee.interruptPending | cpu.pointee.wantsInterruptWindow != 0, shadow != [] { return useUpShadow() }
       if cpu.pointee.interruptPending != 0 {
         guard take(cpu.pointee.interruptVector, .externalInterrupt) else { return .leaveForAnswer }
         cpu.pointee.interruptPending = 0
+        if cpu.pointee.pendingDebug != 0 { return .trapsAtOnce }
       }
     }
     return cpu.pointee.activity == .running ? .runFreely : .stayInactive

@@ -181,4 +181,23 @@ struct TaskSwitchTests {
     #expect(test.handledVector == 1 && test.cpu.pointee.dr6 == DebugStatus.fixed | 0x8000)
     #expect(test.stack(0, size: 4) == 0x5678)
   }
+
+  /// What comes through a task gate with that bit set: the trap is before the first instruction, not behind it.
+  @Test(arguments: [true, false])
+  func trapBitOfAnEventsTask(isNMI: Bool) {
+    let test = TestProcessor(.protected32)
+    Self.prepare(test)
+    test.store(1 as UInt16, Layout.otherTSS + 0x64)
+    test.setGate(isNMI ? 2 : 0x30, Self.taskSelector, access: 0x85)
+    test.cpu.pointee.rflags |= RFLAGS.if
+    if isNMI {
+      test.cpu.pointee.nmiPending = 1
+    } else {
+      test.cpu.pointee.interruptPending = 1
+      test.cpu.pointee.interruptVector = 0x30
+    }
+    #expect(test.processor.deliverPendingEvents() == .trapsAtOnce && test.cpu.pointee.rip == 0x5678)
+    #expect(test.processor.deliverPendingEvents() == .runFreely)
+    #expect(test.handledVector == 1 && test.stack(0, size: 4) == 0x5678)
+  }
 }
