@@ -15,6 +15,8 @@ extension SoftwareProcessor {
     var protectionKey: UInt32
     /// Survives changes of CR3.
     var isGlobal = false
+    /// The page has 1 << so many bytes.
+    var pageShift: UInt64 = 12
   }
 
   /// What a walk is for.
@@ -59,7 +61,7 @@ extension SoftwareProcessor {
     let isUser = rights == .user || (rights == .current && cpu.pointee.cpl == 3)
     guard cpu.pointee.cr0 & CR0.pg != 0 else {
       let physical = GuestPhysicalAddress(address & 0xffff_ffff & addressLines)
-      fill(address, physical, access, isWritable: true, isGlobal: false, rights: rights)
+      fill(address, physical, access, isWritable: true, isGlobal: false, pageShift: 12, rights: rights)
       return physical
     }
     guard isCanonical(address) else { throw .generalProtection() }
@@ -74,7 +76,9 @@ extension SoftwareProcessor {
       let mayWrite =
         leaf.isDirty && (leaf.isWritable || (!isUser && cpu.pointee.cr0 & CR0.wp == 0))
         && !isKeyProtected(leaf, write: true, isUser: isUser)
-      fill(address, physical, access, isWritable: mayWrite, isGlobal: leaf.isGlobal, rights: rights)
+      fill(
+        address, physical, access, isWritable: mayWrite, isGlobal: leaf.isGlobal, pageShift: leaf.pageShift,
+        rights: rights)
     }
     return physical
   }
@@ -140,7 +144,7 @@ extension SoftwareProcessor {
   /// access found out, beside what is known of the page already. A page with a data breakpoint always takes the slow path.
   private func fill(
     _ address: UInt64, _ physical: GuestPhysicalAddress, _ access: AccessKind, isWritable: Bool, isGlobal: Bool,
-    rights: AccessRights
+    pageShift: UInt64, rights: AccessRights
   ) {
     guard rights != .user, let host = memory.hostPage(of: physical), let current = cpu.pointee.engine.tlb else {
       return
@@ -166,7 +170,7 @@ extension SoftwareProcessor {
       entry.readTag = page
       entry.writeTag = isWritable && isPlain ? page : noPage
     }
-    translations.fill(table + index, entry, isGlobal: isGlobal)
+    translations.fill(table + index, entry, isGlobal: isGlobal, address: address, pageShift: pageShift)
   }
 
   /// Where code is fetched from.
@@ -230,6 +234,7 @@ extension SoftwareProcessor {
       leaf.isExecuteDisabled = leaf.isExecuteDisabled || entry & Entry.executeDisable != 0
       if isLeaf {
         let offsetMask = (1 as UInt64) << shift &- 1
+        leaf.pageShift = shift
         leaf.physical = (entry & 0x000f_ffff_ffff_f000 & ~offsetMask) | (address & offsetMask)
         leaf.protectionKey = UInt32(truncatingIfNeeded: entry >> 59 & 15)
         leaf.isDirty = entry & Entry.dirty != 0
@@ -267,6 +272,7 @@ extension SoftwareProcessor {
         throw request.fault(PageFaultCode.present | PageFaultCode.reserved)
       }
       leaf.physical = high << 32 | entry & 0xffc0_0000 | address & 0x3f_ffff
+      leaf.pageShift = 22
     } else {
       guard mark(directory, &entry, Entry.accessed, size: 4) else {
         return try walk(request)

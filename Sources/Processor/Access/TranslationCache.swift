@@ -42,6 +42,8 @@ final class TranslationCache {
     var isEmpty = true
     /// See `linkStamp`.
     var linkStamp: UInt32 = 0
+    /// Where pages larger than 4 KiB may have entries, of which there is one for each 4 KiB.
+    var largePages = LargePages()
 
     init() {
       tables = .allocate(capacity: tableLength)
@@ -112,6 +114,7 @@ final class TranslationCache {
       space.usedBlocks.deallocate()
       space.blocks.deallocate()
       space.codePages.deallocate()
+      space.largePages.deallocate()
     }
   }
 
@@ -128,8 +131,11 @@ final class TranslationCache {
 
   /// Puts an entry into one of the current space's tables.
   @inline(__always)
-  func fill(_ place: UnsafeMutablePointer<TLBEntry>, _ entry: TLBEntry, isGlobal: Bool) {
+  func fill(
+    _ place: UnsafeMutablePointer<TLBEntry>, _ entry: TLBEntry, isGlobal: Bool, address: UInt64, pageShift: UInt64
+  ) {
     let index = place - spaces[current].tables
+    if pageShift > 12 { spaces[current].largePages.insert(address, shift: pageShift) }
     if place.pointee.host == 0 { spaces[current].usedEntries.append(index) }
     place.pointee = entry
     Self.set(spaces[current].globalEntries, index, isGlobal)
@@ -212,6 +218,7 @@ final class TranslationCache {
       spaces[index].usedEntries.removeAll()
       globalEntries.update(repeating: 0, count: Self.tableLength / 64)
       dropBlocks(space: index)
+      spaces[index].largePages.removeAll()
       spaces[index].isEmpty = true
       return
     }
@@ -252,6 +259,7 @@ final class TranslationCache {
       Self.set(target.globalBlocks, entry, true)
     }
     target.codePages.update(from: source.codePages, count: Self.codePageCount / 64)
+    spaces[new].largePages.formUnion(source.largePages)
   }
 
   @inline(__always)
@@ -339,8 +347,13 @@ final class TranslationCache {
   }
 
   /// Forgets one page (INVLPG) in every address space: a superset of what the manual requires, and right for global
-  /// pages.
+  /// pages. Of a page larger than 4 KiB all is forgotten (SDM vol. 3A, 4.10.4.1).
   func flush(page address: UInt64) {
+    for index in spaces.indices where !spaces[index].isEmpty {
+      if let shift = spaces[index].largePages.widest(at: address) {
+        flush(space: index, regionOf: address, shift: shift)
+      }
+    }
     let entry = Self.index(of: address)
     let page = address & ~0xfff
     onLoss()
@@ -356,6 +369,26 @@ final class TranslationCache {
     }
     if globalCodePages.contains(page >> 12) { renewGlobalStamp() }
     onLinkStamps()
+  }
+
+  /// Forgets what an address space has of a region of 1 << `shift` bytes, and all its code: large pages are rarely taken
+  /// back.
+  private func flush(space index: Int, regionOf address: UInt64, shift: UInt64) {
+    let space = spaces[index]
+    var isNeeded = false
+    onLoss()
+    space.usedEntries.forEach(of: Self.tableLength) { entry in
+      let tags = space.tables[entry]
+      let empty = Self.noPage(entry)
+      for tag in [tags.readTag, tags.writeTag, tags.fetchTag] where tag != empty {
+        if tag >> shift == address >> shift { return Self.clear(space.tables, entry) }
+        isNeeded = isNeeded || LargePages.areAlike(tag, address, shift: shift)
+      }
+    }
+    if !isNeeded { spaces[index].largePages.remove(address, shift: shift) }
+    dropBlocks(space: index)
+    spaces[index].linkStamp = newStamp()
+    renewGlobalStamp()
   }
 
   /// Forgets the blocks that begin on a page or the one before it. So that the next time is cheap, the bits of their

@@ -16,7 +16,7 @@ struct TranslationCacheTests {
       cache.fill(
         cache.table(context) + TranslationCache.index(of: address),
         TLBEntry(readTag: address, writeTag: address, fetchTag: address, host: host + address),
-        isGlobal: isGlobal)
+        isGlobal: isGlobal, address: address, pageShift: 12)
     }
   }
 
