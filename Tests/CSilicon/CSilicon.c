@@ -37,6 +37,8 @@ enum {
 
 static SiliconBatch *batch;
 static int isRunning;
+/// Cases that were entered, of all batches.
+static uint64_t entered;
 static gregset_t savedRegisters;
 static unsigned char savedLegacy[512];
 static uint64_t savedHeader;
@@ -56,6 +58,7 @@ static void copy(void *to, const void *from, size_t count) {
 }
 
 static void enterCase(ucontext_t *context, const SiliconCase *one) {
+  entered++;
   greg_t *registers = context->uc_mcontext.gregs;
   const SiliconState *state = &one->before;
   for (int i = 0; i < 16; i++) registers[place[i]] = (greg_t)state->gpr[i];
@@ -139,12 +142,11 @@ static void handle(int number, siginfo_t *information, void *pointer) {
 
 /// Ends a case that was already running at the last tick.
 static void tick(int number, siginfo_t *information, void *pointer) {
-  static int64_t last = -1;
-  if (!isRunning || batch->current != last) {
-    last = isRunning ? (int64_t)batch->current : -1;
+  static uint64_t last;
+  if (!isRunning || entered != last) {
+    last = entered;
     return;
   }
-  last = -1;
   greg_t *registers = ((ucontext_t *)pointer)->uc_mcontext.gregs;
   registers[REG_TRAPNO] = SiliconEndless;
   handle(number, information, pointer);
@@ -223,14 +225,15 @@ void siliconServe(int descriptor) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
-  sigaddset(&action.sa_mask, SIGALRM);
+  sigaddset(&action.sa_mask, SIGPROF);
   int numbers[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
   for (int i = 0; i < 5; i++) sigaction(numbers[i], &action, NULL);
   action.sa_sigaction = tick;
   action.sa_flags |= SA_RESTART;
-  sigaction(SIGALRM, &action, NULL);
+  sigaction(SIGPROF, &action, NULL);
   struct itimerval period = {.it_interval = {.tv_usec = 100000}, .it_value = {.tv_usec = 100000}};
-  setitimer(ITIMER_REAL, &period, NULL);
+  // Of the process's own time: on a busy host a case may wait for long.
+  setitimer(ITIMER_PROF, &period, NULL);
   originalFS = readFS();
   originalGS = readGS();
   fence();
