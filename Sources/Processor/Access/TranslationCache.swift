@@ -43,7 +43,12 @@ final class TranslationCache {
     /// See `linkStamp`.
     var linkStamp: UInt32 = 0
     /// Where pages larger than 4 KiB may have entries, of which there is one for each 4 KiB.
-    var largePages = LargePages()
+    var largePages = AddressRegions()
+    /// Those entries, each once, with a bit for each entry that tells which. Some may be another page's by now, or empty.
+    var largeEntries = UsedEntries()
+    let isLargeEntry: UnsafeMutablePointer<UInt64>
+    /// Where `blocks` may hold blocks.
+    var codeRegions = AddressRegions()
 
     init() {
       tables = .allocate(capacity: tableLength)
@@ -56,6 +61,8 @@ final class TranslationCache {
       globalEntries.initialize(repeating: 0, count: tableLength / 64)
       globalBlocks = .allocate(capacity: blockEntryCount / 64)
       globalBlocks.initialize(repeating: 0, count: blockEntryCount / 64)
+      isLargeEntry = .allocate(capacity: tableLength / 64)
+      isLargeEntry.initialize(repeating: 0, count: tableLength / 64)
     }
   }
 
@@ -115,6 +122,9 @@ final class TranslationCache {
       space.blocks.deallocate()
       space.codePages.deallocate()
       space.largePages.deallocate()
+      space.largeEntries.deallocate()
+      space.isLargeEntry.deallocate()
+      space.codeRegions.deallocate()
     }
   }
 
@@ -135,11 +145,18 @@ final class TranslationCache {
     _ place: UnsafeMutablePointer<TLBEntry>, _ entry: TLBEntry, isGlobal: Bool, address: UInt64, pageShift: UInt64
   ) {
     let index = place - spaces[current].tables
-    if pageShift > 12 { spaces[current].largePages.insert(address, shift: pageShift) }
+    if pageShift > 12 { noteLargePage(index, address, pageShift) }
     if place.pointee.host == 0 { spaces[current].usedEntries.append(index) }
     place.pointee = entry
     Self.set(spaces[current].globalEntries, index, isGlobal)
     spaces[current].isEmpty = false
+  }
+
+  private func noteLargePage(_ index: Int, _ address: UInt64, _ pageShift: UInt64) {
+    spaces[current].largePages.insert(address, AddressRegions.Size(pageShift: pageShift))
+    guard !Self.isSet(spaces[current].isLargeEntry, index) else { return }
+    Self.set(spaces[current].isLargeEntry, index, true)
+    spaces[current].largeEntries.append(index)
   }
 
   /// Makes `root` the current address space; what is known of it is kept unless `flushes`.
@@ -219,6 +236,8 @@ final class TranslationCache {
       globalEntries.update(repeating: 0, count: Self.tableLength / 64)
       dropBlocks(space: index)
       spaces[index].largePages.removeAll()
+      spaces[index].largeEntries.removeAll()
+      spaces[index].isLargeEntry.update(repeating: 0, count: Self.tableLength / 64)
       spaces[index].isEmpty = true
       return
     }
@@ -249,6 +268,10 @@ final class TranslationCache {
       spaces[new].usedEntries.append(entry)
       target.tables[entry] = source.tables[entry]
       Self.set(target.globalEntries, entry, true)
+      if Self.isSet(source.isLargeEntry, entry), !Self.isSet(target.isLargeEntry, entry) {
+        Self.set(target.isLargeEntry, entry, true)
+        spaces[new].largeEntries.append(entry)
+      }
     }
     source.usedBlocks.forEach(of: Self.blockEntryCount) { entry in
       guard Self.isSet(source.globalBlocks, entry), source.blocks[entry].block != nil,
@@ -260,6 +283,7 @@ final class TranslationCache {
     }
     target.codePages.update(from: source.codePages, count: Self.codePageCount / 64)
     spaces[new].largePages.formUnion(source.largePages)
+    spaces[new].codeRegions.formUnion(source.codeRegions)
   }
 
   @inline(__always)
@@ -305,6 +329,11 @@ final class TranslationCache {
     if isGlobal { noteGlobalCode(address >> 12) }
     let bit = Self.codePageBit(address)
     spaces[current].codePages[bit >> 6] |= 1 << UInt64(bit & 63)
+    // It may reach into the next page.
+    for place in [address, address &+ 4096] {
+      spaces[current].codeRegions.insert(place, .medium)
+      spaces[current].codeRegions.insert(place, .huge)
+    }
   }
 
   private func noteGlobalCode(_ page: UInt64) {
@@ -327,6 +356,7 @@ final class TranslationCache {
 
   private func dropBlocks(space index: Int) {
     spaces[index].codePages.update(repeating: 0, count: Self.codePageCount / 64)
+    spaces[index].codeRegions.removeAll()
     let blocks = spaces[index].blocks
     spaces[index].usedBlocks.forEach(of: Self.blockEntryCount) { blocks[$0] = BlockCacheEntry(tag: 1, block: nil) }
     spaces[index].usedBlocks.removeAll()
@@ -349,11 +379,6 @@ final class TranslationCache {
   /// Forgets one page (INVLPG) in every address space: a superset of what the manual requires, and right for global
   /// pages. Of a page larger than 4 KiB all is forgotten (SDM vol. 3A, 4.10.4.1).
   func flush(page address: UInt64) {
-    for index in spaces.indices where !spaces[index].isEmpty {
-      if let shift = spaces[index].largePages.widest(at: address) {
-        flush(space: index, regionOf: address, shift: shift)
-      }
-    }
     let entry = Self.index(of: address)
     let page = address & ~0xfff
     onLoss()
@@ -361,6 +386,10 @@ final class TranslationCache {
       let space = spaces[index]
       for context in 0..<Context.allCases.count {
         Self.clear(space.tables, context * Self.pageCount + entry)
+      }
+      if let size = space.largePages.largest(at: address) {
+        flush(space: index, regionOf: address, size)
+        continue
       }
       // The page itself, and what begins on the page before and may reach into it.
       guard Self.mayHoldBlocks(space, page) || Self.mayHoldBlocks(space, page &- 4096) else { continue }
@@ -371,24 +400,44 @@ final class TranslationCache {
     onLinkStamps()
   }
 
-  /// Forgets what an address space has of a region of 1 << `shift` bytes, and all its code: large pages are rarely taken
-  /// back.
-  private func flush(space index: Int, regionOf address: UInt64, shift: UInt64) {
+  /// Forgets what large pages an address space has of a region, and its code.
+  private func flush(space index: Int, regionOf address: UInt64, _ size: AddressRegions.Size) {
     let space = spaces[index]
+    let region = size.region(address)
     var isNeeded = false
-    onLoss()
-    space.usedEntries.forEach(of: Self.tableLength) { entry in
+    var entries = space.largeEntries
+    entries.filter(of: Self.tableLength) { entry in
       let tags = space.tables[entry]
       let empty = Self.noPage(entry)
-      for tag in [tags.readTag, tags.writeTag, tags.fetchTag] where tag != empty {
-        if tag >> shift == address >> shift { return Self.clear(space.tables, entry) }
-        isNeeded = isNeeded || LargePages.areAlike(tag, address, shift: shift)
+      // All tags that are of a page are of the same.
+      let tag = tags.readTag != empty ? tags.readTag : tags.writeTag != empty ? tags.writeTag : tags.fetchTag
+      let isOther = tag != empty && size.region(tag) != region
+      if isOther {
+        isNeeded = isNeeded || AddressRegions.areAlike(tag, address, size)
+      } else {
+        Self.clear(space.tables, entry)
+        Self.set(space.isLargeEntry, entry, false)
       }
+      return isOther
     }
-    if !isNeeded { spaces[index].largePages.remove(address, shift: shift) }
-    dropBlocks(space: index)
+    spaces[index].largeEntries = entries
+    if !isNeeded { spaces[index].largePages.remove(address, size) }
+    guard space.codeRegions.mayHave(address, size) else { return }
     spaces[index].linkStamp = newStamp()
     renewGlobalStamp()
+    isNeeded = false
+    space.usedBlocks.forEach(of: Self.blockEntryCount) { entry in
+      guard let block = space.blocks[entry].block else { return }
+      let start = block.pointee.linearAddress(rip: space.blocks[entry].tag)
+      for place in [start, start &+ 4096] {
+        if size.region(place) == region {
+          space.blocks[entry] = BlockCacheEntry(tag: 1, block: nil)
+        } else {
+          isNeeded = isNeeded || AddressRegions.areAlike(place, address, size)
+        }
+      }
+    }
+    if !isNeeded { spaces[index].codeRegions.remove(address, size) }
   }
 
   /// Forgets the blocks that begin on a page or the one before it. So that the next time is cheap, the bits of their

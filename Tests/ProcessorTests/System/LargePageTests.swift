@@ -58,24 +58,24 @@ import X86
   }
 
   @Test func regionsAreTold() {
-    var pages = LargePages()
-    var others = LargePages()
+    var regions = AddressRegions()
+    var others = AddressRegions()
     defer {
-      pages.deallocate()
+      regions.deallocate()
       others.deallocate()
     }
-    #expect(pages.widest(at: 0x1234_5000) == nil)
-    pages.insert(0xffff_8880_0020_0000, shift: 21)
-    #expect(pages.widest(at: 0xffff_8880_003f_f000) == 22)
-    #expect(pages.widest(at: 0x7fff_0000_0000) == nil)
-    pages.insert(0xffff_8880_4000_0000, shift: 30)
-    #expect(pages.widest(at: 0xffff_8880_7fff_f000) == 30)
-    others.formUnion(pages)
-    #expect(others.widest(at: 0xffff_8880_0020_0000) != nil)
-    others.remove(0xffff_8880_0020_0000, shift: 22)
-    #expect(others.widest(at: 0xffff_8880_0020_0000) == nil)
+    #expect(regions.largest(at: 0x1234_5000) == nil)
+    regions.insert(0xffff_8880_0020_0000, .init(pageShift: 21))
+    #expect(regions.largest(at: 0xffff_8880_003f_f000) == .medium)
+    #expect(regions.largest(at: 0x7fff_0000_0000) == nil)
+    regions.insert(0xffff_8880_4000_0000, .init(pageShift: 30))
+    #expect(regions.largest(at: 0xffff_8880_7fff_f000) == .huge)
+    others.formUnion(regions)
+    #expect(others.largest(at: 0xffff_8880_0020_0000) == .medium)
+    others.remove(0xffff_8880_0020_0000, .medium)
+    #expect(others.largest(at: 0xffff_8880_0020_0000) == nil)
     others.removeAll()
-    #expect(others.widest(at: 0xffff_8880_7fff_f000) == nil)
-    #expect(pages.widest(at: 0xffff_8880_0020_0000) == 22)
+    #expect(others.largest(at: 0xffff_8880_7fff_f000) == nil)
+    #expect(regions.largest(at: 0xffff_8880_0020_0000) == .medium)
   }
 }
