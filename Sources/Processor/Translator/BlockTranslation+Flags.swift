@@ -105,13 +105,12 @@ extension BlockTranslation {
   /// The recipe of the decoded instruction, which has been emitted as `form`. Nil if there is none. `carry` is the recipe
   /// of the flags before it.
   func recipe(_ form: Form, carry: FlagRecipe?, carryIsInFrame: Bool) -> FlagRecipe? {
-    guard form.memory == nil, form.vex == nil, form.map == .primary, let rm = form.rm,
-      let rmHost = GuestRegisters.host(rm.guest)
+    guard form.memory == nil, form.vex == nil, form.map == .primary, let rm = form.rm, let rmHost = rm.host
     else { return nil }
     var field = form.field
     var inputs: UInt16 = 1 << UInt16(rm.guest)
     if let register = form.register {
-      guard let host = GuestRegisters.host(register.guest) else { return nil }
+      guard let host = register.host else { return nil }
       field = host
       inputs |= 1 << UInt16(register.guest)
     }

@@ -9,14 +9,19 @@ extension BlockTranslation {
   /// A general register of the guest as an operand.
   struct Register {
     var guest: Int
+    /// AH, CH, DH or BH: bits 8 to 15 of `guest`.
+    var isHigh = false
     /// In bytes.
     var size: Int
     var isRead: Bool
     var isWritten: Bool
+
+    /// The host register that an instruction can name in its place. Nil: it goes by way of a temporary.
+    var host: Int? { isHigh ? nil : GuestRegisters.host(guest) }
   }
 
   /// The operand that ModRM's `reg` field or, with `encoding`, another part of the instruction names. Nil if there is
-  /// none, or if it is AH, CH, DH or BH.
+  /// none.
   func register(_ encoding: ZydisOperandEncoding) -> Register? {
     for index in 0..<Int(instruction.pointee.operand_count_visible)
     where operands[index].type == ZYDIS_OPERAND_TYPE_REGISTER && operands[index].encoding == encoding {
@@ -31,9 +36,9 @@ extension BlockTranslation {
     default: return nil
     }
     let offset = Int(RegisterNumbers.number(of: operand.pointee.reg.value))
-    guard offset & 7 == 0, offset < 128 else { return nil }
+    guard offset < 128 else { return nil }
     return Register(
-      guest: offset / 8, size: Int(operand.pointee.size) / 8, isRead: operand.pointee.isRead,
+      guest: offset / 8, isHigh: offset & 7 == 1, size: Int(operand.pointee.size) / 8, isRead: operand.pointee.isRead,
       isWritten: operand.pointee.isWritten)
   }
 
@@ -181,15 +186,12 @@ extension BlockTranslation {
     let first = GuestRegisters.first
     let second = GuestRegisters.second
     var registerInFirst = false
-    var rmInSecond = false
+    /// The temporary that holds the `rm` operand.
+    var rmTemporary: Int?
     var registerNumber = form.field
     if let register = form.register {
-      if let host = GuestRegisters.host(register.guest) {
-        registerNumber = host
-      } else {
-        registerNumber = first
-        registerInFirst = true
-      }
+      registerNumber = register.host ?? first
+      registerInFirst = register.host == nil
     }
     if let place {
       rm = place
@@ -200,12 +202,8 @@ extension BlockTranslation {
         ? accessInSecond(address, size: form.memorySize, isWrite: form.memoryIsWritten)
         : access(address, size: form.memorySize, isWrite: form.memoryIsWritten)
     } else if let register = form.rm {
-      if let host = GuestRegisters.host(register.guest) {
-        rm = .register(host)
-      } else {
-        rm = .register(second)
-        rmInSecond = true
-      }
+      rmTemporary = register.host == nil ? (registerInFirst ? second : first) : nil
+      rm = .register(register.host ?? rmTemporary ?? second)
     } else if let number = form.vectorRM {
       rm = .register(number)
     } else {
@@ -214,12 +212,8 @@ extension BlockTranslation {
     let carry = flagRecipe
     let carryIsInFrame = flagsAreInFrame
     if form.needsFlags { if form.needsCarryOnly { restoreCarry() } else { restoreFlags() } }
-    if registerInFirst, let register = form.register {
-      code.load(first, GuestRegisters.home(register.guest))
-    }
-    if rmInSecond, let register = form.rm {
-      code.load(second, GuestRegisters.home(register.guest))
-    }
+    if let rmTemporary, let register = form.rm { bring(register, into: rmTemporary) }
+    if registerInFirst, let register = form.register { bring(register, into: first) }
     if let vex = form.vex {
       code.instruction(
         form.map, form.opcode, reg: registerNumber, vex.operand, rm, isW: vex.isW, isL: vex.isL, prefix: vex.prefix,
@@ -230,12 +224,35 @@ extension BlockTranslation {
         hasByteRegister: form.register?.size == 1 || form.rm?.size == 1, isLocked: form.isLocked,
         immediate: form.immediate.value, immediateSize: form.immediate.size)
     }
-    if registerInFirst, let register = form.register, register.isWritten {
-      code.store(first, GuestRegisters.home(register.guest))
-    }
-    if rmInSecond, let register = form.rm, register.isWritten {
-      code.store(second, GuestRegisters.home(register.guest))
-    }
+    // XADD and XCHG write both. The sum comes last, should they be one.
+    if registerInFirst, let register = form.register, register.isWritten { putBack(register, from: first) }
+    if let rmTemporary, let register = form.rm, register.isWritten { putBack(register, from: rmTemporary) }
     if form.writesFlags { noteFlagsWritten(recipe(form, carry: carry, carryIsInFrame: carryIsInFrame)) }
   }
+
+  /// Has an operand that an instruction cannot name in RAX or R11. By way of RAX; leaves the flags alone.
+  private mutating func bring(_ register: Register, into temporary: Int) {
+    guard register.isHigh else { return code.load(temporary, GuestRegisters.home(register.guest)) }
+    guard register.isRead else { return }
+    let first = GuestRegisters.first
+    if register.guest == GuestRegisters.rax { code.load(first, .register(hostOfRAX), size: 4) }
+    code.instruction(.escape0f, 0xb6, reg: first, .register(highByte(of: register.guest)), size: 4)
+    if temporary != first { code.load(temporary, .register(first), size: 4) }
+  }
+
+  /// The opposite of `bring`.
+  private mutating func putBack(_ register: Register, from temporary: Int) {
+    guard register.isHigh else { return code.store(temporary, GuestRegisters.home(register.guest)) }
+    let first = GuestRegisters.first
+    let rcx = GuestRegisters.rcx
+    if temporary != first { code.load(first, .register(temporary), size: 4) }
+    // R10, where RAX is, has no such byte.
+    let isRAX = register.guest == GuestRegisters.rax
+    if isRAX { code.exchange(rcx, hostOfRAX) }
+    code.instruction(.primary, 0x88, reg: first, .register(highByte(of: isRAX ? rcx : register.guest)), size: 1)
+    if isRAX { code.exchange(rcx, hostOfRAX) }
+  }
+
+  /// AH to BH, as instructions without a REX prefix name them.
+  private func highByte(of register: Int) -> Int { register + 4 }
 }

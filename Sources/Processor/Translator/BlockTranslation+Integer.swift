@@ -80,14 +80,12 @@ extension BlockTranslation {
   var hostOfRAX: Int { GuestRegisters.host(GuestRegisters.rax).unsafelyUnwrapped }
 
   mutating func emitCompareExchange() -> Bool {
-    guard let form = form(), let register = form.register, let host = GuestRegisters.host(register.guest) else {
-      return false
-    }
+    guard let form = form(), let register = form.register, let host = register.host else { return false }
     let rm: HostOperand
     if let address = form.memory {
       rm = accessInSecond(address, size: form.memorySize, isWrite: true)
     } else {
-      guard let other = form.rm, let otherHost = GuestRegisters.host(other.guest) else { return false }
+      guard let other = form.rm, let otherHost = other.host else { return false }
       // With RAX as an operand the register and the implicit one are the same.
       guard other.guest != GuestRegisters.rax else { return false }
       rm = .register(otherHost)

@@ -18,6 +18,13 @@ extension BlockTranslation {
       guard let register = register(operands) else { return false }
       let value = operands[1].imm.value.s
       let size = register.size
+      if register.isHigh {
+        var form = Form(map: .primary, opcode: 0xc6, size: 1, field: 0)
+        form.rm = register
+        form.immediate = (value, 1)
+        emit(form)
+        return true
+      }
       let destination = GuestRegisters.host(register.guest) ?? GuestRegisters.first
       let isHomeless = GuestRegisters.host(register.guest) == nil
       if isHomeless, size < 4 { code.load(destination, GuestRegisters.home(register.guest)) }

@@ -9,8 +9,8 @@ extension BlockTranslation {
     var rm: HostOperand
     if let address = form.memory {
       rm = accessInSecond(address, size: form.memorySize, isWrite: false)
-    } else if let register = form.rm {
-      rm = GuestRegisters.host(register.guest).map { .register($0) } ?? GuestRegisters.home(register.guest)
+    } else if let register = form.rm, !register.isHigh {
+      rm = register.host.map { .register($0) } ?? GuestRegisters.home(register.guest)
     } else {
       return false
     }

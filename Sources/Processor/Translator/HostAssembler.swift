@@ -200,6 +200,10 @@ struct HostAssembler {
 
   mutating func move(_ destination: Int, _ source: Int) { load(destination, .register(source)) }
 
+  mutating func exchange(_ one: Int, _ other: Int) {
+    instruction(.primary, 0x87, reg: one, .register(other), size: 8)
+  }
+
   mutating func loadAddress(_ register: Int, _ source: HostOperand, size: Int = 8) {
     instruction(.primary, 0x8d, reg: register, source, size: size)
   }
