@@ -38,4 +38,23 @@ import Testing
     #expect(!lines.contains { $0.contains("wx") })
     withExtendedLifetime(memory) {}
   }
+
+  /// Large pages change nothing but speed.
+  @Test func codeStaysWhereItIsOnLargePages() throws {
+    let memory = try CodeMemory(size: 6 << 20, dataSize: 100)
+    let place = CodeMemory.largePageSize + 4090
+    // mov eax, 42; ret
+    (memory.writable + place).copyMemory(from: [0xb8, 42, 0, 0, 0, 0xc3] as [UInt8], byteCount: 6)
+    memory.data.storeBytes(of: 7, as: UInt8.self)
+    typealias Function = @convention(c) () -> Int32
+    let function = unsafeBitCast(memory.executable + place, to: Function.self)
+    for offset in [0, place, 5 << 20, memory.size, -1] {
+      memory.useLargePage(at: offset)
+      #expect(function() == 42)
+    }
+    (memory.writable + place + 1).storeBytes(of: 43, as: UInt8.self)
+    #expect(function() == 43)
+    #expect(memory.data.load(as: UInt8.self) == 7)
+    #expect(UInt(bitPattern: memory.executable) % UInt(CodeMemory.largePageSize) == 0)
+  }
 }
