@@ -12,7 +12,8 @@ typedef struct PageSlot {
   uint64_t writePage, writeAddend;
 } PageSlot;
 
-enum { PageSlotCount = 80 };
+enum { PageSlotCount = 176 };
+enum { FilledSlotCapacity = 32 };
 /// No fewer than there are semantic functions.
 enum { LeaveCountCapacity = 1024 };
 
@@ -30,9 +31,14 @@ typedef struct PageSlots {
   TLBEntry *_Nullable tlb;
   /// Of `EngineArea.translationEpoch`.
   uint64_t epoch;
-  /// Whether a slot was filled since `tlb` changed.
-  uint64_t wasFilled;
+  /// How many addresses of slots that were filled are on the list `filled`, or should be. Above its capacity: some are not.
+  uint64_t filledCount;
+  /// How many of them were filled before the rights were widened (STAC).
+  uint64_t keptCount;
+  /// Whether all slots that are not empty are on that list, if it is long enough.
+  uint64_t isListed;
   uint64_t reserved;
+  uint64_t filled[FilledSlotCapacity];
   PageSlot slots[PageSlotCount];
 } PageSlots;
 

@@ -132,6 +132,11 @@ final class TranslationCache {
     spaces[current].tables + context.rawValue * Self.pageCount
   }
 
+  /// The address space that a table of the context is of; nil: it is none of the context.
+  func space(of table: UnsafeMutablePointer<TLBEntry>, _ context: Context) -> Int? {
+    spaces.firstIndex { $0.tables + context.rawValue * Self.pageCount == table }
+  }
+
   var blocks: UnsafeMutablePointer<BlockCacheEntry> { spaces[current].blocks }
 
   /// The entry that a linear address falls on. Pages that lie a multiple of the table's size apart fall on different ones.

@@ -22,6 +22,8 @@ extension BlockTranslation {
     case clearInterrupts, setInterrupts, swapBases, pushFlags, timeStamp
     case carry, clearDirection, setDirection
     case systemCall, systemReturn
+    case moveString, storeString
+    case clearAccess, setAccess
   }
 
   static let kinds: [Kind] = {
@@ -60,6 +62,10 @@ extension BlockTranslation {
     add(.clearInterrupts, ZYDIS_MNEMONIC_CLI)
     add(.setInterrupts, ZYDIS_MNEMONIC_STI)
     add(.swapBases, ZYDIS_MNEMONIC_SWAPGS)
+    add(.moveString, ZYDIS_MNEMONIC_MOVSB, ZYDIS_MNEMONIC_MOVSW, ZYDIS_MNEMONIC_MOVSD, ZYDIS_MNEMONIC_MOVSQ)
+    add(.storeString, ZYDIS_MNEMONIC_STOSB, ZYDIS_MNEMONIC_STOSW, ZYDIS_MNEMONIC_STOSD, ZYDIS_MNEMONIC_STOSQ)
+    add(.clearAccess, ZYDIS_MNEMONIC_CLAC)
+    add(.setAccess, ZYDIS_MNEMONIC_STAC)
     add(.carry, ZYDIS_MNEMONIC_CLC, ZYDIS_MNEMONIC_STC, ZYDIS_MNEMONIC_CMC)
     add(.clearDirection, ZYDIS_MNEMONIC_CLD)
     add(.setDirection, ZYDIS_MNEMONIC_STD)
@@ -138,6 +144,10 @@ extension BlockTranslation {
     case .timeStamp: return emitTimeStamp()
     case .systemCall: return emitSystemCall()
     case .systemReturn: return emitSystemReturn()
+    case .clearAccess: return emitAccess(isSet: false)
+    case .setAccess: return emitAccess(isSet: true)
+    case .moveString: return emitString(isMove: true)
+    case .storeString: return emitString(isMove: false)
     }
   }
 }

@@ -6,16 +6,26 @@ import X86
 extension BlockTranslation {
   /// Slots beyond those of the sixteen base registers.
   enum Slot {
+    /// Each base register has so many slots, which blocks share out among themselves.
+    static let variants = 4
     /// Where no register decides on the page: by the page.
-    static let fixed = 16
+    static let fixed = 64
     /// Base registers with an index have slots of their own: `indexed` and on.
-    static let indexed = 32
+    static let indexed = 80
     /// For displacements beyond half a page, by base register and page of the displacement: `distant` and on.
-    static let distant = 48
+    static let distant = 144
     /// FS or GS with its base, by the displacement's page: `perProcessor` and on.
-    static let perProcessor = 56
+    static let perProcessor = 152
     /// For accesses that are not grouped, by base register and displacement: `scattered` and on.
-    static let scattered = 64
+    static let scattered = 160
+  }
+
+  /// A base register's slot: code that works with other pages than the code before it has slots of its own, mostly. The stack
+  /// is the same for all code.
+  private func slot(of base: Int) -> Int {
+    guard base != GuestRegisters.rsp else { return base * Slot.variants }
+    let address = block.pointee.physicalAddress
+    return base * Slot.variants + Int(truncatingIfNeeded: (address >> 4 ^ address >> 7 ^ address >> 12) & 3)
   }
 
   /// The slot of accesses off a base register. Groups of accesses share one. Without groups, what lies more than a few
@@ -24,7 +34,7 @@ extension BlockTranslation {
     let part = Int(truncatingIfNeeded: displacement >> 5)
     if !hasGroups { return Slot.scattered + (base &* 5 &+ part) & 15 }
     let page = (displacement + 2048) >> 12
-    return page == 0 ? base : Slot.distant + (Int(truncatingIfNeeded: page) &* 3 &+ base) & 7
+    return page == 0 ? slot(of: base) : Slot.distant + (Int(truncatingIfNeeded: page) &* 3 &+ base) & 7
   }
 
   /// The slot of an access that is not off a base register alone.
@@ -35,7 +45,7 @@ extension BlockTranslation {
       return Slot.fixed + (Int(truncatingIfNeeded: processor.cpu.pointee.rip >> 12) &+ page) & 15
     }
     guard let base = address.base else { return Slot.fixed + page & 15 }
-    return address.index == nil ? base : Slot.indexed + base
+    return address.index == nil ? slot(of: base) : Slot.indexed + slot(of: base)
   }
 
   /// A guest's memory operand.

@@ -65,6 +65,39 @@ extension BlockTranslation {
     return true
   }
 
+  /// STAC and CLAC under SMAP: another table of pages. Slots that were filled while the rights were wider are emptied
+  /// again.
+  mutating func emitAccess(isSet: Bool) -> Bool {
+    guard isSupervisor else { return false }
+    let set = slotSet
+    let flag = Int32(RFLAGS.ac)
+    let distance = Int32(TranslationCache.pageCount * MemoryLayout<TLBEntry>.stride) * (isSet ? 1 : -1)
+    let count = HostOperand.frame(FrameOffset.set(set, SlotSetOffset.filledCount))
+    destroyFlags()
+    code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
+    test(StateOffset.cr4, CR4.smap)
+    leave(if: HostCondition.zero)
+    test(StateOffset.rflags, RFLAGS.ac)
+    let isAlready = code.jump(if: isSet ? HostCondition.notZero : HostCondition.zero)
+    if !isSet {
+      code.arithmetic(7, count, immediate: Int32(FilledSlotCapacity))
+      leave(if: HostCondition.above)
+    }
+    // The table of CPL 0 is always the one that AC says.
+    code.arithmetic(isSet ? 1 : 4, state(StateOffset.rflags), immediate: isSet ? flag : ~flag, size: 4)
+    code.arithmetic(0, state(StateOffset.tlb), immediate: distance, size: 8)
+    code.arithmetic(0, .frame(FrameOffset.set(set, SlotSetOffset.tlb)), immediate: distance, size: 8)
+    if isSet {
+      Translator.emitKeeping(&code, set)
+    } else {
+      code.call(to: translator.glue.forgetFilled[set])
+      readGroups = [:]
+      writeGroups = [:]
+    }
+    code.resolve(isAlready)
+    return true
+  }
+
   mutating func emitSwapBases() -> Bool {
     guard isSupervisor, is64 else { return false }
     let second = GuestRegisters.second

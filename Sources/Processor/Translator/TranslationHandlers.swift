@@ -86,6 +86,14 @@ enum TranslationHandlers {
     return Unmanaged<SoftwareProcessor>.fromOpaque(context)._withUnsafeGuaranteedRef { $0.noteRefusedGroup() }
   }
 
+  /// Translated code goes on under another table of pages, by whose set of slots (0: CPL 0).
+  typealias ExchangeSlots = @convention(c) (UnsafeMutablePointer<CPUState>, UInt64) -> Void
+
+  static let exchangeSlots: ExchangeSlots = { cpu, set in
+    let context = cpu.pointee.engine.context.unsafelyUnwrapped
+    Unmanaged<SoftwareProcessor>.fromOpaque(context)._withUnsafeGuaranteedRef { $0.exchangeSlots(Int(set)) }
+  }
+
   static let fill: Fill = { cpu, address, isWrite in
     let context = cpu.pointee.engine.context.unsafelyUnwrapped
     return Unmanaged<SoftwareProcessor>.fromOpaque(context)._withUnsafeGuaranteedRef {
@@ -130,6 +138,14 @@ extension SoftwareProcessor {
     return own
   }
 
+  fileprivate func exchangeSlots(_ set: Int) {
+    guard let translator, let table = cpu.pointee.engine.tlb else { return }
+    let context = set == 0 ? TranslationCache.Context.supervisor : .user
+    translator.slotStore.exchange(
+      set, of: translator.frame, from: { translations.space(of: $0, context) }, to: table,
+      epoch: cpu.pointee.engine.translationEpoch)
+  }
+
   fileprivate func fillForTranslation(_ address: UInt64, isWrite: Bool) -> Bool {
     let epoch = cpu.pointee.engine.translationEpoch
     let deaths = blocks.deathCount
@@ -167,7 +183,10 @@ enum BlockOffset {
 enum SlotSetOffset {
   static let tlb = MemoryLayout<PageSlots>.offset(of: \.tlb)!
   static let epoch = MemoryLayout<PageSlots>.offset(of: \.epoch)!
-  static let wasFilled = MemoryLayout<PageSlots>.offset(of: \.wasFilled)!
+  static let filledCount = MemoryLayout<PageSlots>.offset(of: \.filledCount)!
+  static let keptCount = MemoryLayout<PageSlots>.offset(of: \.keptCount)!
+  static let isListed = MemoryLayout<PageSlots>.offset(of: \.isListed)!
+  static let filled = MemoryLayout<PageSlots>.offset(of: \.filled)!
 }
 
 enum SlotOffset {

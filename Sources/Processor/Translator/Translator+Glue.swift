@@ -8,6 +8,8 @@ struct Glue {
   var enterSegmented: [Int] = []
   /// Leaves for the chain at the `ExitRecord` whose address is in RAX.
   var leave = 0
+  /// Called where CLAC takes rights away, by set of slots.
+  var forgetFilled: [Int] = []
   /// Leaves for the chain at the beginning of the block in R11; the code page is set.
   var enterBlock = 0
   /// Called when a slice is used up; R11D is how many instructions the block wants. An exit record follows the five bytes
@@ -38,6 +40,7 @@ extension Translator {
     var code = HostAssembler(memory, at: 0)
     emitVectorMoves(&code)
     emitLeave(&code)
+    glue.forgetFilled = (0..<2).map { emitForgetFilled(&code, $0) }
     glue.enter = (0..<2).map { emitEnter(&code, $0, isFlat: true) }
     glue.enterSegmented = (0..<2).map { emitEnter(&code, $0, isFlat: false) }
     emitLoadVectors(&code)
@@ -112,33 +115,80 @@ extension Translator {
     code.jump(.frame(FrameOffset.target))
 
     code.resolve(isNewTable)
-    var keeps: [HostAssembler.Fixup] = []
+    let count = HostOperand.frame(FrameOffset.set(set, SlotSetOffset.filledCount))
     if set == 0 {
-      // STAC gives rights, so slots stay good; CLAC takes them, which matters if slots were filled in between.
+      // STAC gives rights, so slots stay good; CLAC takes them, which matters to slots that were filled in between.
       let distance = Int32(TranslationCache.pageCount * MemoryLayout<TLBEntry>.stride)
       code.move(r11, rax)
       code.arithmetic(5, r11, tlb)
       code.arithmetic(7, .register(r11), immediate: distance)
-      keeps.append(code.jump(if: HostCondition.zero))
+      let isNarrower = code.jump(if: HostCondition.notZero)
+      code.store(rax, tlb)
+      Self.emitKeeping(&code, set)
+      code.jump(to: ready)
+      code.resolve(isNarrower)
       code.arithmetic(7, .register(r11), immediate: -distance)
       let isOther = code.jump(if: HostCondition.notZero)
-      code.arithmetic(7, .frame(FrameOffset.set(set, SlotSetOffset.wasFilled)), immediate: 0, size: 4)
-      keeps.append(code.jump(if: HostCondition.zero))
+      code.arithmetic(7, count, immediate: Int32(FilledSlotCapacity))
+      let areTooMany = code.jump(if: HostCondition.above)
+      code.store(rax, tlb)
+      code.call(to: glue.forgetFilled[set])
+      code.jump(to: ready)
+      code.resolve(areTooMany)
       code.resolve(isOther)
     }
-    code.load(rax, Self.state(rdi, StateOffset.translationEpoch))
+    emitSlotExchange(&code, set)
+    code.jump(to: ready)
+
     code.resolve(isNewEpoch)
     code.store(rax, .frame(FrameOffset.set(set, SlotSetOffset.epoch)))
-    emitEmptying(&code, set)
-    for keep in keeps { code.resolve(keep) }
     code.load(rax, Self.state(rdi, StateOffset.tlb))
     code.store(rax, tlb)
-    code.instruction(
-      .primary, 0xc7, reg: 0, .frame(FrameOffset.set(set, SlotSetOffset.wasFilled)), size: 4, immediate: 0,
-      immediateSize: 4)
+    func put(_ field: Int, _ value: Int64) {
+      code.instruction(
+        .primary, 0xc7, reg: 0, .frame(FrameOffset.set(set, field)), size: 8, immediate: value, immediateSize: 4)
+    }
+    put(SlotSetOffset.keptCount, 0)
+    code.arithmetic(7, .frame(FrameOffset.set(set, SlotSetOffset.isListed)), immediate: 0)
+    let areUnknown = code.jump(if: HostCondition.zero)
+    code.arithmetic(7, count, immediate: Int32(FilledSlotCapacity))
+    let areMore = code.jump(if: HostCondition.above)
+    code.call(to: glue.forgetFilled[set])
+    code.jump(to: ready)
+    code.resolve(areUnknown)
+    code.resolve(areMore)
+    emitEmptying(&code, set)
+    put(SlotSetOffset.filledCount, 0)
+    put(SlotSetOffset.isListed, 1)
     code.jump(to: ready)
     code.align(to: 16)
     return start
+  }
+
+  /// Rights are widened (STAC): slots that are filled from now on will be emptied when they are not any more. Destroys R11.
+  static func emitKeeping(_ code: inout HostAssembler, _ set: Int) {
+    let r11 = HostRegister.r11
+    let count = HostOperand.frame(FrameOffset.set(set, SlotSetOffset.filledCount))
+    code.load(r11, count)
+    code.arithmetic(7, .register(r11), immediate: Int32(FilledSlotCapacity))
+    let isWhole = code.jump(if: HostCondition.belowOrEqual)
+    // The list begins anew.
+    code.arithmetic(6, r11, .register(r11), size: 4)
+    code.store(r11, count)
+    code.store(r11, .frame(FrameOffset.set(set, SlotSetOffset.isListed)))
+    code.resolve(isWhole)
+    code.store(r11, .frame(FrameOffset.set(set, SlotSetOffset.keptCount)))
+  }
+
+  /// Has Swift put the slots of a set aside for its table and bring those of the table that is in use now. The state is in
+  /// RDI; the stack is aligned.
+  private func emitSlotExchange(_ code: inout HostAssembler, _ set: Int) {
+    let rdi = HostRegister.rdi
+    for _ in 0..<2 { code.push(rdi) }
+    code.loadConstant(HostRegister.rsi, UInt64(set))
+    code.loadConstant(HostRegister.rax, Self.address(TranslationHandlers.exchangeSlots))
+    code.instruction(.primary, 0xff, reg: 2, .register(HostRegister.rax), size: 4)
+    for _ in 0..<2 { code.pop(rdi) }
   }
 
   /// Empties the slots of a set. No vector register is the guest's.
@@ -204,6 +254,34 @@ extension Translator {
     setVectorsAreLoaded(&code, 0)
     code.jump(to: isWithout)
     code.align(to: 16)
+  }
+
+  /// Empties the slots of a set that are on its list, but for those that are kept. Destroys RAX and R11.
+  private func emitForgetFilled(_ code: inout HostAssembler, _ set: Int) -> Int {
+    let (rax, rcx, r11) = (HostRegister.rax, HostRegister.rcx, HostRegister.r11)
+    let count = HostOperand.frame(FrameOffset.set(set, SlotSetOffset.filledCount))
+    let start = code.position
+    code.store(rcx, .frame(FrameOffset.scratch))
+    let again = code.position
+    code.load(r11, count)
+    code.arithmetic(7, r11, .frame(FrameOffset.set(set, SlotSetOffset.keptCount)))
+    let isDone = code.jump(if: HostCondition.belowOrEqual)
+    code.arithmetic(5, .register(r11), immediate: 1)
+    code.store(r11, count)
+    code.loadAddress(rax, .frame(FrameOffset.set(set, SlotSetOffset.filled)))
+    code.load(rax, .memory(base: rax, index: r11, scale: 3, displacement: 0))
+    code.load(rcx, .frame(FrameOffset.emptySlot + SlotOffset.readPage))
+    code.store(rcx, Self.state(rax, SlotOffset.readPage))
+    code.store(rcx, Self.state(rax, SlotOffset.writePage))
+    code.load(rcx, .frame(FrameOffset.emptySlot + SlotOffset.readAddend))
+    code.store(rcx, Self.state(rax, SlotOffset.readAddend))
+    code.store(rcx, Self.state(rax, SlotOffset.writeAddend))
+    code.jump(to: again)
+    code.resolve(isDone)
+    code.load(rcx, .frame(FrameOffset.scratch))
+    code.byte(0xc3)
+    code.align(to: 16)
+    return start
   }
 
   private func setVectorsAreLoaded(_ code: inout HostAssembler, _ value: Int64) {
@@ -365,9 +443,14 @@ extension Translator {
     code.load(rcx, Self.state(rcx, TLBOffset.host))
     code.arithmetic(5, rcx, .register(rax))
     code.store(rcx, Self.state(r11, isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend))
-    code.instruction(
-      .primary, 0xc7, reg: 0, .frame(FrameOffset.set(set, SlotSetOffset.wasFilled)), size: 4, immediate: 1,
-      immediateSize: 4)
+    let count = HostOperand.frame(FrameOffset.set(set, SlotSetOffset.filledCount))
+    code.load(rcx, count)
+    code.arithmetic(7, .register(rcx), immediate: Int32(FilledSlotCapacity))
+    let areTooMany = code.jump(if: HostCondition.aboveOrEqual)
+    code.loadAddress(rax, .frame(FrameOffset.set(set, SlotSetOffset.filled)))
+    code.store(r11, .memory(base: rax, index: rcx, scale: 3, displacement: 0))
+    code.resolve(areTooMany)
+    code.arithmetic(0, count, immediate: 1)
     code.load(rcx, .frame(FrameOffset.scratch))
     code.byte(0xc3)
 
@@ -412,6 +495,10 @@ extension Translator {
   }
 
   private static func address(_ function: TranslationHandlers.Fill) -> UInt64 {
+    UInt64(UInt(bitPattern: unsafeBitCast(function, to: UnsafeRawPointer.self)))
+  }
+
+  private static func address(_ function: TranslationHandlers.ExchangeSlots) -> UInt64 {
     UInt64(UInt(bitPattern: unsafeBitCast(function, to: UnsafeRawPointer.self)))
   }
 }

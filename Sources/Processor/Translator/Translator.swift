@@ -20,10 +20,11 @@ import X86
 /// somebody needs them, if their `FlagRecipe` allows it, or are saved before, with LAHF and SETO, and restored. At the
 /// borders of blocks they are in the frame. So they are exact at every instruction that may leave.
 ///
-/// **Memory.** For each base register the frame keeps the page that it pointed to last, with the distance to the host's
-/// page. An access is compared with that page and, if it is the same, done in place; if not, the TLB is looked up, then the
-/// page tables, out of line. Only what the TLB allows gets into a slot, so devices, watched pages, pages with code, and
-/// accesses that cross pages all leave for the chain.
+/// **Memory.** For each base register the frame keeps a few pages that it pointed to, with the distance to the host's page;
+/// blocks share them out, so that code that walks through one page does not take another's place. An access is compared
+/// with its block's, and if the page is the same, done in place; if not, the TLB is looked up, then the page tables, out of
+/// line. Only what the TLB allows gets into a slot, so devices, watched pages, pages with code, and accesses that cross
+/// pages all leave for the chain. Another address space has other slots (`SlotStore`).
 ///
 /// **Segments.** Where they are not flat, an access first has the offset of its last byte compared with what the frame has as
 /// its segment's bound, and the base added, so that loading a segment register needs no new code. Whatever is not plainly
@@ -52,6 +53,10 @@ final class Translator {
   private var emptyingCount: UInt64 = 0
   /// Blocks that were translated.
   var blockCount: UInt64 = 0
+  /// Slots of other address spaces.
+  let slotStore = SlotStore()
+  /// Numbers of large pages that the host was asked for.
+  private var largePages: Set<Int> = []
   var glue = Glue()
 
   /// Instructions between two looks at the attention word.
@@ -181,6 +186,14 @@ final class Translator {
     ]
     return Set(groups.filter { !NativeFeatures.host.contains($0.0) }.flatMap { $0.1.map(\.rawValue) })
   }()
+
+  /// Has the code that has come to be on large pages. Each is asked for once.
+  func useLargePages() {
+    for position in [used, coldUsed] {
+      let number = position / CodeMemory.largePageSize
+      if largePages.insert(number).inserted { memory.useLargePage(at: position) }
+    }
+  }
 
   // MARK: Links
 
@@ -338,6 +351,7 @@ extension SoftwareProcessor {
     tell(translation)
     translator.used = translation.hotEnd
     translator.coldUsed = translation.code.position
+    translator.useLargePages()
     for (operation, position) in translation.resumptions {
       translation.operations[operation].handler = translator.handler(at: position)
     }
