@@ -20,7 +20,6 @@ final class TranslationCache {
   static let pageCount = 1024
   static let blockEntryCount = 16384
   static let spaceCount = 8
-  private static let codePageCount = 1 << 15
 
   /// One address space.
   struct Space {
@@ -36,27 +35,26 @@ final class TranslationCache {
     var usedBlocks = UsedEntries()
     /// One bit for each entry of `blocks`: the code is on a global page.
     let globalBlocks: UnsafeMutablePointer<UInt64>
-    /// One bit for each of `codePageCount` classes of linear pages: set if `blocks` may hold a block on such a page.
-    let codePages: UnsafeMutablePointer<UInt64>
+    /// Where `blocks` may hold a block, by pages, by what pages of 2 or 4 MiB are in, and of 1 GiB.
+    let codePages = AddressClasses<PageRegion>()
+    let mediumCode = AddressClasses<MediumRegion>()
+    let hugeCode = AddressClasses<HugeRegion>()
     /// Whether anything was filled since the last flush.
     var isEmpty = true
     /// See `linkStamp`.
     var linkStamp: UInt32 = 0
-    /// Where pages larger than 4 KiB may have entries, of which there is one for each 4 KiB.
-    var largePages = AddressRegions()
+    /// Where pages of 2 or 4 MiB, and of 1 GiB, may have entries, of which there is one for each 4 KiB.
+    let mediumPages = AddressClasses<MediumRegion>()
+    let hugePages = AddressClasses<HugeRegion>()
     /// Those entries, each once, with a bit for each entry that tells which. Some may be another page's by now, or empty.
     var largeEntries = UsedEntries()
     let isLargeEntry: UnsafeMutablePointer<UInt64>
-    /// Where `blocks` may hold blocks.
-    var codeRegions = AddressRegions()
 
     init() {
       tables = .allocate(capacity: tableLength)
       for index in 0..<tableLength { TranslationCache.clear(tables, index) }
       blocks = .allocate(capacity: blockEntryCount)
       blocks.initialize(repeating: BlockCacheEntry(tag: 1, block: nil), count: blockEntryCount)
-      codePages = .allocate(capacity: codePageCount / 64)
-      codePages.initialize(repeating: 0, count: codePageCount / 64)
       globalEntries = .allocate(capacity: tableLength / 64)
       globalEntries.initialize(repeating: 0, count: tableLength / 64)
       globalBlocks = .allocate(capacity: blockEntryCount / 64)
@@ -120,11 +118,13 @@ final class TranslationCache {
       space.globalBlocks.deallocate()
       space.usedBlocks.deallocate()
       space.blocks.deallocate()
-      space.codePages.deallocate()
-      space.largePages.deallocate()
       space.largeEntries.deallocate()
       space.isLargeEntry.deallocate()
-      space.codeRegions.deallocate()
+      space.codePages.deallocate()
+      space.mediumCode.deallocate()
+      space.hugeCode.deallocate()
+      space.mediumPages.deallocate()
+      space.hugePages.deallocate()
     }
   }
 
@@ -158,7 +158,11 @@ final class TranslationCache {
   }
 
   private func noteLargePage(_ index: Int, _ address: UInt64, _ pageShift: UInt64) {
-    spaces[current].largePages.insert(address, AddressRegions.Size(pageShift: pageShift))
+    if pageShift > MediumRegion.shift {
+      spaces[current].hugePages.insert(address)
+    } else {
+      spaces[current].mediumPages.insert(address)
+    }
     guard !Self.isSet(spaces[current].isLargeEntry, index) else { return }
     Self.set(spaces[current].isLargeEntry, index, true)
     spaces[current].largeEntries.append(index)
@@ -240,7 +244,8 @@ final class TranslationCache {
       spaces[index].usedEntries.removeAll()
       globalEntries.update(repeating: 0, count: Self.tableLength / 64)
       dropBlocks(space: index)
-      spaces[index].largePages.removeAll()
+      spaces[index].mediumPages.removeAll()
+      spaces[index].hugePages.removeAll()
       spaces[index].largeEntries.removeAll()
       spaces[index].isLargeEntry.update(repeating: 0, count: Self.tableLength / 64)
       spaces[index].isEmpty = true
@@ -286,9 +291,11 @@ final class TranslationCache {
       target.blocks[entry] = source.blocks[entry]
       Self.set(target.globalBlocks, entry, true)
     }
-    target.codePages.update(from: source.codePages, count: Self.codePageCount / 64)
-    spaces[new].largePages.formUnion(source.largePages)
-    spaces[new].codeRegions.formUnion(source.codeRegions)
+    target.codePages.formUnion(source.codePages)
+    target.mediumCode.formUnion(source.mediumCode)
+    target.hugeCode.formUnion(source.hugeCode)
+    target.mediumPages.formUnion(source.mediumPages)
+    target.hugePages.formUnion(source.hugePages)
   }
 
   @inline(__always)
@@ -332,13 +339,16 @@ final class TranslationCache {
     let isGlobal = block.pointee.secondPage == ~0 && isGlobal(address, table)
     Self.set(spaces[current].globalBlocks, index, isGlobal)
     if isGlobal { noteGlobalCode(address >> 12) }
-    let bit = Self.codePageBit(address)
-    spaces[current].codePages[bit >> 6] |= 1 << UInt64(bit & 63)
+    noteCode(at: address)
     // It may reach into the next page.
-    for place in [address, address &+ 4096] {
-      spaces[current].codeRegions.insert(place, .medium)
-      spaces[current].codeRegions.insert(place, .huge)
-    }
+    noteCode(at: address &+ 4096)
+  }
+
+  @inline(__always)
+  private func noteCode(at address: UInt64) {
+    spaces[current].codePages.insert(address)
+    spaces[current].mediumCode.insert(address)
+    spaces[current].hugeCode.insert(address)
   }
 
   private func noteGlobalCode(_ page: UInt64) {
@@ -350,18 +360,10 @@ final class TranslationCache {
     globalCodePages.insert(page)
   }
 
-  private static func codePageBit(_ address: UInt64) -> Int {
-    Int(truncatingIfNeeded: ((address >> 12) ^ (address >> 27)) & UInt64(codePageCount - 1))
-  }
-
-  private static func mayHoldBlocks(_ space: Space, _ page: UInt64) -> Bool {
-    let bit = codePageBit(page)
-    return space.codePages[bit >> 6] & 1 << UInt64(bit & 63) != 0
-  }
-
   private func dropBlocks(space index: Int) {
-    spaces[index].codePages.update(repeating: 0, count: Self.codePageCount / 64)
-    spaces[index].codeRegions.removeAll()
+    spaces[index].codePages.removeAll()
+    spaces[index].mediumCode.removeAll()
+    spaces[index].hugeCode.removeAll()
     let blocks = spaces[index].blocks
     spaces[index].usedBlocks.forEach(of: Self.blockEntryCount) { blocks[$0] = BlockCacheEntry(tag: 1, block: nil) }
     spaces[index].usedBlocks.removeAll()
@@ -392,23 +394,25 @@ final class TranslationCache {
       for context in 0..<Context.allCases.count {
         Self.clear(space.tables, context * Self.pageCount + entry)
       }
-      if let size = space.largePages.largest(at: address) {
-        flush(space: index, regionOf: address, size)
-        continue
+      if space.hugePages.mayHave(address) {
+        forgetLargePages(at: address, space.hugePages, code: space.hugeCode, space: index)
+      } else if space.mediumPages.mayHave(address) {
+        forgetLargePages(at: address, space.mediumPages, code: space.mediumCode, space: index)
+      } else {
+        _ = dropBlocks(at: address, space.codePages, space: index)
       }
-      // The page itself, and what begins on the page before and may reach into it.
-      guard Self.mayHoldBlocks(space, page) || Self.mayHoldBlocks(space, page &- 4096) else { continue }
-      spaces[index].linkStamp = newStamp()
-      dropBlocks(space, page: page)
     }
     if globalCodePages.contains(page >> 12) { renewGlobalStamp() }
     onLinkStamps()
   }
 
-  /// Forgets what large pages an address space has of a region, and its code.
-  private func flush(space index: Int, regionOf address: UInt64, _ size: AddressRegions.Size) {
+  /// Forgets what large pages an address space has in an address's region, and its code.
+  private func forgetLargePages<Region>(
+    at address: UInt64, _ classes: AddressClasses<Region>, code: AddressClasses<Region>, space index: Int
+  ) {
+    typealias Classes = AddressClasses<Region>
     let space = spaces[index]
-    let region = size.region(address)
+    let region = Classes.region(address)
     var isNeeded = false
     var entries = space.largeEntries
     entries.filter(of: Self.tableLength) { entry in
@@ -416,9 +420,9 @@ final class TranslationCache {
       let empty = Self.noPage(entry)
       // All tags that are of a page are of the same.
       let tag = tags.readTag != empty ? tags.readTag : tags.writeTag != empty ? tags.writeTag : tags.fetchTag
-      let isOther = tag != empty && size.region(tag) != region
+      let isOther = tag != empty && Classes.region(tag) != region
       if isOther {
-        isNeeded = isNeeded || AddressRegions.areAlike(tag, address, size)
+        isNeeded = isNeeded || Classes.areAlike(tag, address)
       } else {
         Self.clear(space.tables, entry)
         Self.set(space.isLargeEntry, entry, false)
@@ -426,43 +430,31 @@ final class TranslationCache {
       return isOther
     }
     spaces[index].largeEntries = entries
-    if !isNeeded { spaces[index].largePages.remove(address, size) }
-    guard space.codeRegions.mayHave(address, size) else { return }
+    if !isNeeded { classes.remove(address) }
+    if dropBlocks(at: address, code, space: index) { renewGlobalStamp() }
+  }
+
+  /// Forgets the blocks that begin in an address's region or reach into it; false: there can be none. So that the next time
+  /// is cheap, the bit of its class goes too, unless other regions need it.
+  private func dropBlocks<Region>(at address: UInt64, _ classes: AddressClasses<Region>, space index: Int) -> Bool {
+    typealias Classes = AddressClasses<Region>
+    guard classes.mayHave(address) else { return false }
+    let space = spaces[index]
+    let region = Classes.region(address)
+    var isNeeded = false
     spaces[index].linkStamp = newStamp()
-    renewGlobalStamp()
-    isNeeded = false
     space.usedBlocks.forEach(of: Self.blockEntryCount) { entry in
       guard let block = space.blocks[entry].block else { return }
       let start = block.pointee.linearAddress(rip: space.blocks[entry].tag)
-      for place in [start, start &+ 4096] {
-        if size.region(place) == region {
-          space.blocks[entry] = BlockCacheEntry(tag: 1, block: nil)
-        } else {
-          isNeeded = isNeeded || AddressRegions.areAlike(place, address, size)
-        }
-      }
-    }
-    if !isNeeded { spaces[index].codeRegions.remove(address, size) }
-  }
-
-  /// Forgets the blocks that begin on a page or the one before it. So that the next time is cheap, the bits of their
-  /// classes go too, unless other pages need them.
-  private func dropBlocks(_ space: Space, page: UInt64) {
-    let bit = Self.codePageBit(page)
-    let bitBefore = Self.codePageBit(page &- 4096)
-    var (isNeeded, isNeededBefore) = (false, false)
-    space.usedBlocks.forEach(of: Self.blockEntryCount) { index in
-      guard let block = space.blocks[index].block else { return }
-      let start = block.pointee.linearAddress(rip: space.blocks[index].tag) & ~0xfff
-      if start == page || start &+ 4096 == page {
-        space.blocks[index] = BlockCacheEntry(tag: 1, block: nil)
+      let end = start &+ 4096
+      if Classes.region(start) == region || Classes.region(end) == region {
+        space.blocks[entry] = BlockCacheEntry(tag: 1, block: nil)
       } else {
-        isNeeded = isNeeded || Self.codePageBit(start) == bit
-        isNeededBefore = isNeededBefore || Self.codePageBit(start) == bitBefore
+        isNeeded = isNeeded || Classes.areAlike(start, address) || Classes.areAlike(end, address)
       }
     }
-    if !isNeeded { space.codePages[bit >> 6] &= ~(1 << UInt64(bit & 63)) }
-    if !isNeededBefore { space.codePages[bitBefore >> 6] &= ~(1 << UInt64(bitBefore & 63)) }
+    if !isNeeded { classes.remove(address) }
+    return true
   }
 
   /// Sends writes to one host page through the slow path from now on.
