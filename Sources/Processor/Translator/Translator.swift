@@ -55,8 +55,8 @@ final class Translator {
   var blockCount: UInt64 = 0
   /// Slots of other address spaces.
   let slotStore = SlotStore()
-  /// Numbers of large pages that the host was asked for.
-  private var largePages: Set<Int> = []
+  /// Numbers of the large pages that the host was asked for last, for code and for what is kept apart from it.
+  private var largePages = (hot: -1, cold: -1)
   var glue = Glue()
 
   /// Instructions between two looks at the attention word.
@@ -187,12 +187,17 @@ final class Translator {
     return Set(groups.filter { !NativeFeatures.host.contains($0.0) }.flatMap { $0.1.map(\.rawValue) })
   }()
 
-  /// Has the code that has come to be on large pages. Each is asked for once.
+  /// Has the code that has come to be on large pages. Each is asked for once until the memory is emptied.
   func useLargePages() {
-    for position in [used, coldUsed] {
-      let number = position / CodeMemory.largePageSize
-      if largePages.insert(number).inserted { memory.useLargePage(at: position) }
-    }
+    ask(for: used, &largePages.hot)
+    ask(for: coldUsed, &largePages.cold)
+  }
+
+  private func ask(for position: Int, _ last: inout Int) {
+    let number = position / CodeMemory.largePageSize
+    guard number != last else { return }
+    last = number
+    memory.useLargePage(at: position)
   }
 
   // MARK: Links
