@@ -132,7 +132,7 @@ extension BlockTranslation {
       return true
     }
     guard let register = register(operands) else { return false }
-    loadWhole(second, GuestRegisters.host(register.guest).map { .register($0) } ?? GuestRegisters.home(register.guest))
+    loadWhole(second, register.host.map { .register($0) } ?? GuestRegisters.home(register.guest))
     return true
   }
 
@@ -216,7 +216,7 @@ extension BlockTranslation {
     } else {
       guard let register = register(operands) else { return false }
       let destination = access(stack(Int32(-width)), size: width, isWrite: true)
-      if let host = GuestRegisters.host(register.guest) {
+      if let host = register.host {
         code.store(host, destination, size: width)
       } else {
         code.load(GuestRegisters.second, GuestRegisters.home(register.guest))

@@ -202,8 +202,9 @@ extension BlockTranslation {
         ? accessInSecond(address, size: form.memorySize, isWrite: form.memoryIsWritten)
         : access(address, size: form.memorySize, isWrite: form.memoryIsWritten)
     } else if let register = form.rm {
-      rmTemporary = register.host == nil ? (registerInFirst ? second : first) : nil
-      rm = .register(register.host ?? rmTemporary ?? second)
+      let temporary = registerInFirst ? second : first
+      rmTemporary = register.host == nil ? temporary : nil
+      rm = .register(register.host ?? temporary)
     } else if let number = form.vectorRM {
       rm = .register(number)
     } else {

@@ -67,8 +67,8 @@ extension BlockTranslation {
 
   mutating func emitByteSwap() -> Bool {
     guard let register = register(operands), register.size >= 4 else { return false }
-    let host = GuestRegisters.host(register.guest) ?? GuestRegisters.first
-    let isHomeless = GuestRegisters.host(register.guest) == nil
+    let host = register.host ?? GuestRegisters.first
+    let isHomeless = register.host == nil
     if isHomeless { code.load(host, GuestRegisters.home(register.guest)) }
     let rex: UInt8 = (register.size == 8 ? 0x48 : 0x40) | (host & 8 != 0 ? 1 : 0)
     code.bytes(rex, 0x0f, 0xc8 | UInt8(host & 7))

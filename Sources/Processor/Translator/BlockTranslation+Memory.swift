@@ -232,6 +232,14 @@ extension BlockTranslation {
 
   /// Compares the address in RAX with a slot's page; then RAX is the distance to the host's page.
   private mutating func check(slot: Int, size: Int, isWrite: Bool, retry: Int, isGroup: Bool) {
+    findPage(slot: slot, size: size, isWrite: isWrite, retry: retry, isGroup: isGroup)
+    let place = FrameOffset.slot(slotSet, slot)
+    code.load(GuestRegisters.first, .frame(place + (isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend)))
+  }
+
+  /// Has the page of the address in RAX in a slot, with `size` bytes from there within it; then RAX is the offset in the
+  /// page.
+  mutating func findPage(slot: Int, size: Int, isWrite: Bool, retry: Int, isGroup: Bool) {
     precondition((0..<Int(PageSlotCount)).contains(slot), "slots are in the frame")
     let first = GuestRegisters.first
     let place = FrameOffset.slot(slotSet, slot)
@@ -243,7 +251,6 @@ extension BlockTranslation {
       .refill(
         miss, flagSource, slot: slot, isWrite: isWrite, limit: 4096 - size, retry: retry, operation: current,
         isGroup: isGroup))
-    code.load(first, .frame(place + (isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend)))
   }
 
   /// Has the distance to the host's page in RAX again, for an access off a base register that was checked for writing.

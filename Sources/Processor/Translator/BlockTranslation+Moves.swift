@@ -18,31 +18,22 @@ extension BlockTranslation {
       guard let register = register(operands) else { return false }
       let value = operands[1].imm.value.s
       let size = register.size
-      if register.isHigh {
-        var form = Form(map: .primary, opcode: 0xc6, size: 1, field: 0)
+      if size < 4 {
+        var form = Form(map: .primary, opcode: size == 1 ? 0xc6 : 0xc7, size: size, field: 0)
         form.rm = register
-        form.immediate = (value, 1)
+        form.immediate = (value, size)
         emit(form)
         return true
       }
-      let destination = GuestRegisters.host(register.guest) ?? GuestRegisters.first
-      let isHomeless = GuestRegisters.host(register.guest) == nil
-      if isHomeless, size < 4 { code.load(destination, GuestRegisters.home(register.guest)) }
-      switch size {
-      case 8: code.loadConstant(destination, UInt64(bitPattern: value))
-      case 4:
+      let destination = register.host ?? GuestRegisters.first
+      if size == 8 {
+        code.loadConstant(destination, UInt64(bitPattern: value))
+      } else {
         if destination & 8 != 0 { code.byte(0x41) }
         code.byte(0xb8 | UInt8(destination & 7))
         code.word32(Int32(truncatingIfNeeded: value))
-      case 2:
-        code.instruction(
-          .primary, 0xc7, reg: 0, .register(destination), size: 2, immediate: value, immediateSize: 2)
-      default:
-        code.instruction(
-          .primary, 0xc6, reg: 0, .register(destination), size: 1, hasByteRegister: true, immediate: value,
-          immediateSize: 1)
       }
-      if isHomeless { code.store(destination, GuestRegisters.home(register.guest)) }
+      if register.host == nil { code.store(destination, GuestRegisters.home(register.guest)) }
       return true
     }
     guard (0xa0...0xa3).contains(opcode), let memory = memoryOperand, let address = address(of: memory) else {
@@ -77,7 +68,7 @@ extension BlockTranslation {
     else { return false }
     address.segment = nil
     let second = GuestRegisters.second
-    let host = GuestRegisters.host(destination.guest)
+    let host = destination.host
     // In place where base and index have host registers and nothing is cut off that has to be cleared.
     if let host, !address.isRelative, destination.size <= address.size || address.size > 2, let base = address.base,
       let hostBase = GuestRegisters.host(base),

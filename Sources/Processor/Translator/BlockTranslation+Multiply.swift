@@ -35,7 +35,7 @@ extension BlockTranslation {
       code.load(GuestRegisters.second, place, size: form.size)
       rm = .register(GuestRegisters.second)
     } else if let register = form.rm {
-      rm = GuestRegisters.host(register.guest).map { .register($0) } ?? GuestRegisters.home(register.guest)
+      rm = register.host.map { .register($0) } ?? GuestRegisters.home(register.guest)
     } else {
       return false
     }

@@ -38,7 +38,7 @@ extension BlockTranslation {
     }
     guard let destination = register(ZYDIS_OPERAND_ENCODING_MODRM_RM) else { return false }
     loadSelector(number)
-    if let host = GuestRegisters.host(destination.guest) {
+    if let host = destination.host {
       code.load(host, .register(first), size: destination.size)
     } else {
       code.store(first, GuestRegisters.home(destination.guest), size: destination.size == 2 ? 2 : 8)
@@ -103,7 +103,7 @@ extension BlockTranslation {
       guard let address = address(of: memory) else { return false }
       source = access(address, size: 2, isWrite: false)
     } else {
-      guard let register = register(operands + 1), let host = GuestRegisters.host(register.guest) else { return false }
+      guard let register = register(operands + 1), let host = register.host else { return false }
       source = .register(host)
     }
     code.instruction(.escape0f, 0xb7, reg: second, source, size: 4)
@@ -128,7 +128,7 @@ extension BlockTranslation {
     let number = register.rawValue
     guard loadsParagraph(number), let memory = memoryOperand, let address = address(of: memory),
       let destination = self.register(ZYDIS_OPERAND_ENCODING_MODRM_REG),
-      let host = GuestRegisters.host(destination.guest)
+      let host = destination.host
     else { return false }
     destroyFlags()
     checkParagraph(number)

@@ -63,15 +63,8 @@ extension BlockTranslation {
   private mutating func check(_ base: Int, _ host: Int, isWrite: Bool, retry: Int) {
     let first = GuestRegisters.first
     let slot = stringSlot(base)
-    let place = FrameOffset.slot(slotSet, slot)
     code.move(first, host)
-    code.arithmetic(5, first, .frame(place + (isWrite ? SlotOffset.writePage : SlotOffset.readPage)))
-    code.instruction(
-      .primary, 0x81, reg: 7, .register(first), size: 8, immediate: 4095, immediateSize: 4)
-    let miss = code.jump(if: HostCondition.above)
-    cold.append(
-      .refill(
-        miss, flagSource, slot: slot, isWrite: isWrite, limit: 4095, retry: retry, operation: current, isGroup: false))
+    findPage(slot: slot, size: 1, isWrite: isWrite, retry: retry, isGroup: false)
     code.arithmetic(7, first, .register(GuestRegisters.second))
     leave(if: HostCondition.above)
     // What is known of these slots is of other pages, perhaps.

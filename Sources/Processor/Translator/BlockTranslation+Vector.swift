@@ -112,7 +112,7 @@ extension BlockTranslation {
       case ZYDIS_OPERAND_ENCODING_MODRM_REG: form.register = register
       case ZYDIS_OPERAND_ENCODING_MODRM_RM: form.rm = register
       case ZYDIS_OPERAND_ENCODING_NDSNDD:
-        guard let host = GuestRegisters.host(register.guest) else { return false }
+        guard let host = register.host else { return false }
         form.vex?.operand = host
       default: return false
       }
@@ -127,7 +127,7 @@ extension BlockTranslation {
     where operands[index].type == ZYDIS_OPERAND_TYPE_REGISTER {
       switch ZydisRegisterGetClass(operands[index].reg.value) {
       case ZYDIS_REGCLASS_GPR32, ZYDIS_REGCLASS_GPR64:
-        guard let register = register(operands + index), GuestRegisters.host(register.guest) == register.guest else {
+        guard let register = register(operands + index), register.host == register.guest else {
           return true
         }
       case ZYDIS_REGCLASS_MMX, ZYDIS_REGCLASS_X87: return true
