@@ -45,8 +45,9 @@ final class SecondProcessor {
 
   /// Takes over what was there before `mirror`, ROM, and the map of pages.
   func copyMemory(from original: GuestMemory) {
-    for page in 0..<Int(original.size >> 12) where original.dirty[page] != 0 {
-      memcpy(memory.base + page << 12, original.base + page << 12, 4096)
+    let contents = original.contents
+    for page in 0..<contents.count >> 12 where original.dirty[page] != 0 {
+      memcpy(memory.base + page << 12, contents.baseAddress! + page << 12, 4096)
       memory.dirty[page] = 1
     }
     memcpy(

@@ -1,4 +1,6 @@
+import Memory
 import Testing
+import X86
 
 @testable import Firmware
 
@@ -84,6 +86,22 @@ import Testing
     }
     #expect(types == [0, 1, 3, 4, 4, 16, 17, 19, 19, 32, 127])
     #expect(number(anchor, 28, 2) == types.count && number(anchor, 8, 2) == longest)
+  }
+
+  /// Where there is no firmware, they are found as the specification says (5.2.1).
+  @Test func managementTablesInMemory() throws {
+    let memory = try GuestMemory(size: 1 << 20)
+    let tables = SMBIOSTables(memory: memory.ranges, processorCount: 64)
+    tables.install(in: memory)
+    func bytes(_ address: UInt64, _ count: Int) -> [UInt8] {
+      var bytes = [UInt8](repeating: 0, count: count)
+      #expect(bytes.withUnsafeMutableBytes { memory.read(GuestPhysicalAddress(address), into: $0) })
+      return bytes
+    }
+    let found = stride(from: UInt64(0xf0000), to: 0x100000, by: 16).filter { text(bytes($0, 4)[...]) == "_SM_" }
+    let point = bytes(try #require(found.first), 31)
+    #expect(found.count == 1 && sum(point[...]) == 0 && sum(point[16...]) == 0)
+    #expect(bytes(UInt64(number(point, 24, 4)), number(point, 22, 2)) == tables.files[1].bytes)
   }
 
   @Test func smallFiles() {

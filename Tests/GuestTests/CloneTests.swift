@@ -26,9 +26,8 @@ extension GuestTests {
       console.process.signalChild(SIGTERM)
       _ = try console.waitForEnd()
 
-      let clones = try Program.engines.map {
-        try GuestConsole([Program.path, "snapshot", "restore", "--clone", saved, "--engine", $0])
-      }
+      let engines = Program.engines.map { ["--engine", $0] } + [["--lockstep", "interpret,translate"]]
+      let clones = try engines.map { try GuestConsole([Program.path, "snapshot", "restore", "--clone", saved] + $0) }
       var random: Set<String> = []
       for (index, clone) in clones.enumerated() {
         try clone.type("\n")

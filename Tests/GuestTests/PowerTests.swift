@@ -6,10 +6,6 @@ extension GuestTests {
   @Suite struct PowerTests {
     enum Start: String, CaseIterable, Sendable { case directly, bios, uefi }
 
-    /// Some engine with each way to start, and each engine.
-    static let combinations: [(Start, String)] =
-      Start.allCases.map { ($0, "translate") } + [(.directly, "interpret"), (.bios, "interpret")]
-
     private func start(_ start: Start, engine: String, _ options: [String] = []) throws -> GuestConsole {
       let way =
         start == .directly
@@ -34,8 +30,8 @@ extension GuestTests {
     }
 
     /// A machine sleeps until the clock's alarm, and until somebody presses its power button; what it had is still there.
-    @Test(arguments: combinations) func suspensionToMemory(way: Start, engine: String) throws {
-      let console = try start(way, engine: engine, ["--cpus", way == .uefi ? "1" : "2"])
+    @Test(arguments: Start.allCases, Program.engines) func suspensionToMemory(way: Start, engine: String) throws {
+      let console = try start(way, engine: engine, ["--cpus", "2"])
       #expect(try console.run("dmesg -n 7; cat /sys/power/mem_sleep") == ("s2idle [deep]", 0))
       #expect(try console.run("insmod /modules/button.ko; echo kept > /tmp/file").status == 0)
       let alarm = "echo 0 > /sys/class/rtc/rtc0/wakealarm; echo +3 > /sys/class/rtc/rtc0/wakealarm"
@@ -51,7 +47,7 @@ extension GuestTests {
         console.process.signalChild(SIGUSR1)
         if (try? console.wait(for: "PM: suspend exit", within: .seconds(2))) != nil { break }
       }
-      #expect(try console.run("cat /tmp/file; nproc").output == "kept\n\(way == .uefi ? 1 : 2)")
+      #expect(try console.run("cat /tmp/file; nproc").output == "kept\n2")
       #expect(try console.run("cat /sys/power/suspend_stats/success") == ("2", 0))
       try end(console)
     }

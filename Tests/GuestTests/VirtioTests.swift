@@ -85,6 +85,26 @@ extension GuestTests {
       try end(console)
     }
 
+    /// What the guest has no use for any more goes back to the host by itself.
+    @Test(arguments: machines) func freePagesAreReported(machine: String) throws {
+      let console = try start(machine, engine: "translate", ["--balloon", "0"])
+      /// Guest memory that the host keeps, in MiB.
+      func used() throws -> Int {
+        let line = "awk '/^RssShmem/ { print $2 }' /proc/\(console.process.identifier)/status"
+        return (Int(try Program.runOnHost(line).output.dropLast()) ?? 0) / 1024
+      }
+      let write = "dd if=/dev/zero of=/file bs=1M count=64 2>/dev/null; wc -c < /file"
+      #expect(try console.run(write) == ("67108864", 0))
+      let before = try used()
+      #expect(try console.run("rm /file").status == 0)
+      for _ in 0..<30 where try used() > before - 48 { _ = try console.run("sleep 1") }
+      let after = try used()
+      #expect(after <= before - 48, "\(before) MiB, then \(after)")
+      // It is the guest's again when it wants it.
+      #expect(try console.run(write) == ("67108864", 0))
+      try end(console)
+    }
+
     /// A machine goes on from a snapshot on the other engine, and its devices with it.
     @Test(arguments: machines) func snapshotsKeepTheDevices(machine: String) throws {
       let (control, hvc, file) = (folder.file("control"), folder.file("hvc"), folder.file("snapshot"))

@@ -30,7 +30,7 @@ public enum ACPITables {
     _ configuration: ACPIConfiguration, in memory: GuestMemory
   ) throws(Failure) -> GuestPhysicalAddress {
     let bytes = image(configuration)
-    guard UInt64(bytes.count) <= MultiProcessorTable.area.lowerBound - area.lowerBound else {
+    guard UInt64(bytes.count) <= SMBIOSTables.area.lowerBound - area.lowerBound else {
       throw Failure(processorCount: configuration.processors.count)
     }
     memory.place(bytes, at: area.lowerBound)
@@ -89,7 +89,7 @@ public enum ACPITables {
     pointer.append(xsdt)
     pointer.append([0, 0, 0, 0])
     // The first 20 bytes have a sum of their own, for guests that know revision 0 only.
-    pointer.putChecksum(at: 8, over: 20)
+    pointer.putChecksum(at: 8, over: 0..<20)
     pointer.putChecksum(at: 32)
     return pointer.bytes
   }

@@ -25,9 +25,9 @@ struct ByteWriter {
     withUnsafeBytes(of: value.littleEndian) { bytes.replaceSubrange(offset..<offset + count, with: $0) }
   }
 
-  /// Puts, into a byte that is zero, the number that makes the sum of the first `count` bytes zero; nil: of all.
-  mutating func putChecksum(at offset: Int, over count: Int? = nil) {
-    put(0 &- bytes.prefix(count ?? bytes.count).reduce(0, &+), at: offset)
+  /// Puts, into a byte that is zero, the number that makes the sum of a range's bytes zero; nil: of all.
+  mutating func putChecksum(at offset: Int, over range: Range<Int>? = nil) {
+    put(0 &- bytes[range ?? bytes.indices].reduce(0, &+), at: offset)
   }
 
   mutating func pad(toMultipleOf alignment: Int) {

@@ -1,8 +1,16 @@
+import Memory
+
 /// The System Management BIOS tables of the machine: what an inventory program prints (DMTF DSP0134, version 2.8).
 ///
 /// They go to firmware as two files of the configuration device, an entry point without an address and the structures;
-/// firmware puts both into memory and completes the entry point.
+/// firmware puts both into memory and completes the entry point. For a system that starts without firmware, `install` does
+/// so.
 public struct SMBIOSTables {
+  /// Where the entry point and the structures are, where there is no firmware. Systems look for the entry point on every
+  /// 16 bytes from 0xf0000 on.
+  static let area: Range<UInt64> = 0xf_4000..<0xf_c000
+  private static let entryPointSize = 0x1f
+
   /// Handles: the type in the upper byte, a number in the lower one.
   private enum Handle {
     static let firmware: UInt16 = 0x0000
@@ -39,15 +47,35 @@ public struct SMBIOSTables {
 
   /// The files "etc/smbios/smbios-anchor" and "etc/smbios/smbios-tables".
   public var files: [(name: String, bytes: [UInt8])] {
-    [("etc/smbios/smbios-anchor", entryPoint), ("etc/smbios/smbios-tables", structures.bytes)]
+    [("etc/smbios/smbios-anchor", entryPoint.bytes), ("etc/smbios/smbios-tables", structures.bytes)]
   }
 
-  /// The 32-bit entry point (5.2.1). Its checksums and the address are the firmware's to fill in.
-  private var entryPoint: [UInt8] {
+  /// Writes the tables into guest memory, which must not be running.
+  public func install(in memory: GuestMemory) {
+    let address = (Self.area.lowerBound + UInt64(Self.entryPointSize) + 15) & ~15
+    precondition(address + UInt64(structures.bytes.count) <= Self.area.upperBound, "the structures of 64 processors fit")
+    var point = entryPoint
+    point.put(UInt32(address), at: Field.address)
+    point.putChecksum(at: Field.intermediateChecksum, over: Field.intermediateAnchor..<Self.entryPointSize)
+    point.putChecksum(at: Field.checksum)
+    memory.place(point.bytes, at: Self.area.lowerBound)
+    memory.place(structures.bytes, at: address)
+  }
+
+  /// Offsets in the entry point.
+  private enum Field {
+    static let checksum = 4
+    static let intermediateAnchor = 0x10
+    static let intermediateChecksum = 0x15
+    static let address = 0x18
+  }
+
+  /// The 32-bit entry point (5.2.1), without checksums and address.
+  private var entryPoint: ByteWriter {
     var point = ByteWriter()
     point.append("_SM_", count: 4)
     // Checksum, length, version.
-    point.append([0, 0x1f, 2, 8])
+    point.append([0, UInt8(Self.entryPointSize), 2, 8])
     point.append(UInt16(clamping: longest))
     point.append([0, 0, 0, 0, 0, 0])
     point.append("_DMI_", count: 5)
@@ -57,7 +85,7 @@ public struct SMBIOSTables {
     point.append(UInt16(clamping: count))
     // Version as binary-coded decimal.
     point.append([0x28])
-    return point.bytes
+    return point
   }
 
   private mutating func addFirmware() {

@@ -188,7 +188,7 @@ public final class SnapshotFile: @unchecked Sendable {
   /// wanted. `onDamage` is called, on the thread that wanted it, for each that cannot be read.
   public func provideContents(to memory: GuestMemory, onDamage: @escaping @Sendable (SnapshotFailure) -> Void) {
     precondition(memory.size == memorySize, "a snapshot's memory has the size of the machine's")
-    let base = memory.base
+    let (base, dirty) = (memory.base, memory.dirty)
     memory.deferContents(
       DeferredContents(isAbsent: chunks.map { $0.length > 0 }) { [self] index in
         let start = UInt64(index) << DeferredContents.chunkShift
@@ -198,6 +198,7 @@ public final class SnapshotFile: @unchecked Sendable {
           memset(target.baseAddress!, 0, target.count)
           onDamage(failure)
         }
+        memset(dirty + Int(start >> 12), 1, target.count >> 12)
       })
   }
 

@@ -372,12 +372,16 @@ struct MachineBuilder: MachineAssembly {
     try machine.bus.map(device, region: 1, ports: 0x514...0x51b, offset: 0)
   }
 
+  private var inventory: SMBIOSTables {
+    SMBIOSTables(memory: machine.memory.ranges, processorCount: configuration.processorCount)
+  }
+
   /// What firmware asks for by name.
   private var firmwareFiles: [(name: String, bytes: [UInt8])] {
     let ranges = machine.memory.ranges
     var files = [FirmwareFiles.memoryMap(ranges), FirmwareFiles.systemStates(description.fixedHardware)]
     files += ACPILoaderFiles.files(description)
-    files += SMBIOSTables(memory: ranges, processorCount: configuration.processorCount).files
+    files += inventory.files
     let order = bootPaths.ordered(configuration.bootOrder)
     if !order.isEmpty { files.append(FirmwareFiles.bootOrder(order)) }
     if let rom = configuration.displayROM {
@@ -411,6 +415,8 @@ struct MachineBuilder: MachineAssembly {
     if case .firmware = configuration.guest { generation.place(at: 0) }
     try loader.load(description) {
       MultiProcessorTable.install(description, in: machine.memory)
+      InterruptRoutingTable.install(in: machine.memory)
+      inventory.install(in: machine.memory)
       generation.place(at: ACPITables.identifierAddress)
       fabric.enableVirtualWire()
     }
