@@ -67,10 +67,14 @@ extension VirtualMachine {
     return true
   }
 
-  /// Goes on after `pause`. For the guest, no time has passed.
-  public func resume() {
+  /// Goes on after `pause`. For the guest, no time has passed. False: it was not paused.
+  @discardableResult
+  public func resume() -> Bool {
     control.lock()
-    guard pauseIsWanted, outcome == nil else { return control.unlock() }
+    guard pauseIsWanted, outcome == nil else {
+      control.unlock()
+      return false
+    }
     pauseIsWanted = false
     lock.withLock {
       startClock()
@@ -79,6 +83,7 @@ extension VirtualMachine {
     wakeAll()
     control.unlock()
     events.publish(.lifecycle(.resumed))
+    return true
   }
 
   /// Lets time run; for the guest's time-stamp counters, none has passed. Under the machine lock, no processor running.

@@ -22,8 +22,8 @@ public struct Ringside: ParsableCommand {
       """,
     version: RingsideVersion.text,
     subcommands: [
-      RunCommand.self, ImageCommand.self, SnapshotCommand.self, BalloonCommand.self, DoctorCommand.self,
-      IsaCommand.self, VersionCommand.self,
+      RunCommand.self, ImageCommand.self, SnapshotCommand.self, PauseCommand.self, ResumeCommand.self,
+      BalloonCommand.self, DoctorCommand.self, IsaCommand.self, VersionCommand.self,
     ])
 
   public init() {}

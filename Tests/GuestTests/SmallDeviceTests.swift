@@ -79,7 +79,7 @@ extension GuestTests {
       try end(console)
     }
 
-    /// A machine that its watchdog has paused stands still, can be saved as it stands, and be ended.
+    /// A machine that its watchdog has paused stands still, can be saved as it stands, and be told to go on.
     @Test func watchdogPauses() throws {
       let (control, file) = (folder.file("control"), folder.file("saved"))
       let console = try start(["--watchdog", "pause", "--control", control])
@@ -97,6 +97,14 @@ extension GuestTests {
       #expect(save.ending == .status(0), "\(save)")
       console.process.pump(until: .now + .seconds(2))
       #expect(console.transcript.count - said < 20, "it stands still after it was saved, too")
+      func ask(_ word: String) throws -> ProgramRun { try Program.run([word, "--control", control]) }
+      let again = try ask("pause")
+      #expect(again.ending == .status(1) && again.errors == "ringside: the machine is paused already\n")
+      #expect(try ask("resume").ending == .status(0))
+      try console.wait(for: "TICK\r\nTICK")
+      let early = try ask("resume")
+      #expect(early.ending == .status(1) && early.errors == "ringside: the machine is not paused\n")
+      #expect(try ask("pause").ending == .status(0))
       console.process.signalChild(SIGTERM)
       _ = try console.waitForEnd()
     }

@@ -58,10 +58,11 @@ import Testing
   }
 
   @Test func requestsSurviveTheWire() {
-    for request in [ControlRequest.saveSnapshot(path: "/a b/c"), .setBalloon(MemorySize(bytes: 3 << 20))] {
+    let size = MemorySize(bytes: 3 << 20)
+    for request in [ControlRequest.saveSnapshot(path: "/a b/c"), .setBalloon(size), .pause, .resume] {
       #expect(ControlRequest(line: request.line) == request)
     }
-    for line in ["", "snapshot-save", "halt x", "balloon", "balloon much", " snapshot-save x"]
+    for line in ["", "snapshot-save", "halt x", "balloon", "balloon much", "pause x", " snapshot-save x"]
     where line != " snapshot-save x" {
       #expect(ControlRequest(line: line) == nil)
     }

@@ -138,6 +138,14 @@ final class RunSession: Sendable {
         throw CommandFailure(description: problem)
       }
       balloon.setTarget(size)
+    case .pause:
+      guard machine.pause() else {
+        throw CommandFailure(description: "the machine \(machine.hasEnded ? "has ended" : "is paused already")")
+      }
+    case .resume:
+      guard machine.resume() else {
+        throw CommandFailure(description: "the machine \(machine.hasEnded ? "has ended" : "is not paused")")
+      }
     }
   }
 

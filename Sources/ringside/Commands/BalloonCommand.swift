@@ -12,13 +12,10 @@ struct BalloonCommand: ParsableCommand {
         ringside balloon --control vm.sock 256M
       """)
 
-  @Option(help: ArgumentHelp("The socket that the machine was given with 'run --control'.", valueName: "socket"))
-  var control: String
+  @OptionGroup var control: ControlOption
 
   @Argument(help: "How much memory the guest is to do without in all; 0: none.")
   var size: MemorySize
 
-  func run() throws {
-    try reportingFailures { try ControlServer.ask(.setBalloon(size), path: control) }
-  }
+  func run() throws { try control.ask(.setBalloon(size)) }
 }
