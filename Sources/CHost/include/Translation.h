@@ -88,6 +88,8 @@ typedef struct TranslationFrame {
   int64_t translatedCount;
   /// Guest registers that have no host register: R8 to R15, of which some are used.
   uint64_t homes[8];
+  /// What is in a host register that a block has lent to a guest register without one: by that guest register, as `homes`.
+  uint64_t lent[8];
   uint64_t scratch[4];
   /// For blocks that are entered by way of the chain.
   ExitRecord dynamicRecord;

@@ -118,6 +118,7 @@ extension BlockTranslation {
     guard instruction.pointee.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR, loadTarget() else { return false }
     saveFlags()
     for miss in lookUp() { leave(at: miss) }
+    returnLoans()
     enterFound()
     ended = true
     return true
@@ -175,6 +176,7 @@ extension BlockTranslation {
     destroyFlags()
     keepTarget()
     pushReturnAddress()
+    returnLoans()
     enterKept()
     return true
   }
@@ -190,6 +192,7 @@ extension BlockTranslation {
     loadWhole(GuestRegisters.second, access(stack(0), size: width, isWrite: false))
     for miss in lookUp() { leave(at: miss) }
     moveStackPointer(by: Int32(width) + released)
+    returnLoans()
     enterFound()
     ended = true
     return true
@@ -239,7 +242,7 @@ extension BlockTranslation {
   }
 
   private mutating func pop(into guest: Int, from source: HostOperand) {
-    if let host = GuestRegisters.host(guest) {
+    if let host = host(guest) {
       code.load(host, source, size: width)
     } else {
       code.load(GuestRegisters.second, source, size: width)

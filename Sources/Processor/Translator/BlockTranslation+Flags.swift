@@ -56,12 +56,44 @@ extension BlockTranslation {
     flagsAreInHost = false
   }
 
-  /// The instruction has written all arithmetic flags, or some while the others were in the host.
+  /// The instruction has written all arithmetic flags, or some while the others were in the host or nowhere.
   mutating func noteFlagsWritten(_ recipe: FlagRecipe? = nil) {
     flagsAreInHost = true
     flagsAreInFrame = false
-    flagRecipe = recipe
+    flagsAreLost = flagsAreLost && !writesAllFlags(instruction)
+    flagRecipe = flagsAreLost ? nil : recipe
   }
+
+  /// Whether nobody can see the flags that the current instruction leaves: one that writes them all comes before any that
+  /// reads them, may leave, or leaves some of them as they were.
+  var flagsDie: Bool {
+    guard !keepsEverything else { return false }
+    for index in current + 1..<max(current + 1, min(decodedCount, current + 1 + Self.longestLoss)) {
+      let next = decoded(index)
+      guard next.pointee.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY else { return false }
+      let kind = Self.kinds[Int(next.pointee.mnemonic.rawValue)]
+      let accessesMemory = (0..<Int(next.pointee.operand_count)).contains {
+        decodedOperands(index)[$0].type == ZYDIS_OPERAND_TYPE_MEMORY
+      }
+      guard kind == .loadAddress || !accessesMemory, flagsTested(by: next) == 0 else { return false }
+      switch kind {
+      case .plain: if writesAllFlags(next) { return true }
+      case .move: if next.pointee.raw.modrm.offset != 0, next.pointee.opcode >= 0x8c { return false }
+      case .exchange, .loadAddress, .byteSwap, .shift, .incrementDecrement, .nothing: break
+      default: return false
+      }
+    }
+    return false
+  }
+
+  /// Whether the instruction always writes all arithmetic flags; shifts and others may keep some.
+  private func writesAllFlags(_ instruction: UnsafePointer<ZydisDecodedInstruction>) -> Bool {
+    Self.kinds[Int(instruction.pointee.mnemonic.rawValue)] == .plain
+      && flagsWritten(by: instruction) == UInt32(RFLAGS.arithmetic)
+  }
+
+  /// How many instructions flags may be lost for.
+  private static let longestLoss = 8
 
   // MARK: Recipes
 

@@ -17,7 +17,7 @@ extension BlockTranslation {
     var isWritten: Bool
 
     /// The host register that an instruction can name in its place. Nil: it goes by way of a temporary.
-    var host: Int? { isHigh ? nil : GuestRegisters.host(guest) }
+    var host: Int?
   }
 
   /// The operand that ModRM's `reg` field or, with `encoding`, another part of the instruction names. Nil if there is
@@ -37,9 +37,10 @@ extension BlockTranslation {
     }
     let offset = Int(RegisterNumbers.number(of: operand.pointee.reg.value))
     guard offset < 128 else { return nil }
+    let isHigh = offset & 7 == 1
     return Register(
-      guest: offset / 8, isHigh: offset & 7 == 1, size: Int(operand.pointee.size) / 8, isRead: operand.pointee.isRead,
-      isWritten: operand.pointee.isWritten)
+      guest: offset / 8, isHigh: isHigh, size: Int(operand.pointee.size) / 8, isRead: operand.pointee.isRead,
+      isWritten: operand.pointee.isWritten, host: isHigh ? nil : host(offset / 8))
   }
 
   var memoryOperand: UnsafeMutablePointer<ZydisDecodedOperand>? {
@@ -65,11 +66,14 @@ extension BlockTranslation {
 
   // MARK: Flags
 
-  var flagsTested: UInt32 {
+  var flagsTested: UInt32 { flagsTested(by: instruction) }
+  var flagsWritten: UInt32 { flagsWritten(by: instruction) }
+
+  func flagsTested(by instruction: UnsafePointer<ZydisDecodedInstruction>) -> UInt32 {
     instruction.pointee.cpu_flags.map { $0.pointee.tested & UInt32(RFLAGS.arithmetic) } ?? 0
   }
 
-  var flagsWritten: UInt32 {
+  func flagsWritten(by instruction: UnsafePointer<ZydisDecodedInstruction>) -> UInt32 {
     instruction.pointee.cpu_flags.map {
       ($0.pointee.modified | $0.pointee.set_0 | $0.pointee.set_1 | $0.pointee.undefined)
         & UInt32(RFLAGS.arithmetic)
@@ -212,7 +216,11 @@ extension BlockTranslation {
     }
     let carry = flagRecipe
     let carryIsInFrame = flagsAreInFrame
-    if form.needsFlags { if form.needsCarryOnly { restoreCarry() } else { restoreFlags() } }
+    if form.needsFlags, !flagsAreInHost, flagsTested == 0, flagsDie {
+      flagsAreLost = true
+    } else if form.needsFlags {
+      if form.needsCarryOnly { restoreCarry() } else { restoreFlags() }
+    }
     if let rmTemporary, let register = form.rm { bring(register, into: rmTemporary) }
     if registerInFirst, let register = form.register { bring(register, into: first) }
     if let vex = form.vex {
@@ -233,12 +241,24 @@ extension BlockTranslation {
 
   /// Has an operand that an instruction cannot name in RAX or R11. By way of RAX; leaves the flags alone.
   private mutating func bring(_ register: Register, into temporary: Int) {
-    guard register.isHigh else { return code.load(temporary, GuestRegisters.home(register.guest)) }
+    guard register.isHigh else {
+      if !isReplaced(register) { code.load(temporary, GuestRegisters.home(register.guest)) }
+      return
+    }
     guard register.isRead else { return }
     let first = GuestRegisters.first
     if register.guest == GuestRegisters.rax { code.load(first, .register(hostOfRAX), size: 4) }
     code.instruction(.escape0f, 0xb6, reg: first, .register(highByte(of: register.guest)), size: 4)
     if temporary != first { code.load(temporary, .register(first), size: 4) }
+  }
+
+  /// Whether the instruction gives the whole register a new value, whatever happens.
+  private func isReplaced(_ register: Register) -> Bool {
+    switch instruction.pointee.mnemonic {
+    case ZYDIS_MNEMONIC_MOV, ZYDIS_MNEMONIC_MOVZX, ZYDIS_MNEMONIC_MOVSX, ZYDIS_MNEMONIC_MOVSXD:
+      !register.isRead && register.size >= 4
+    default: false
+    }
   }
 
   /// The opposite of `bring`.

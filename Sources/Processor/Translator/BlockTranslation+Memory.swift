@@ -122,7 +122,7 @@ extension BlockTranslation {
     } else {
       var index: Int?
       if let guest = address.index {
-        if let host = GuestRegisters.host(guest) {
+        if let host = host(guest) {
           index = host
         } else {
           code.load(GuestRegisters.first, GuestRegisters.home(guest))
@@ -131,7 +131,7 @@ extension BlockTranslation {
       }
       if let guest = address.base {
         var base = second
-        if let host = GuestRegisters.host(guest) { base = host } else { code.load(second, GuestRegisters.home(guest)) }
+        if let host = host(guest) { base = host } else { code.load(second, GuestRegisters.home(guest)) }
         code.loadAddress(
           second, .memory(base: base, index: index, scale: address.scale, displacement: displacement), size: width)
       } else if let index {
@@ -184,7 +184,7 @@ extension BlockTranslation {
   /// with a displacement, R11; destroys the flags.
   mutating func access(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
     if is64, address.size == 8, address.index == nil, address.segment == nil, let base = address.base,
-      let host = GuestRegisters.host(base)
+      let host = host(base)
     {
       return access(base: base, host, displacement: address.displacement, size: size, isWrite: isWrite)
     }

@@ -71,10 +71,10 @@ extension BlockTranslation {
     let host = destination.host
     // In place where base and index have host registers and nothing is cut off that has to be cleared.
     if let host, !address.isRelative, destination.size <= address.size || address.size > 2, let base = address.base,
-      let hostBase = GuestRegisters.host(base),
-      address.index.map({ GuestRegisters.host($0) != nil }) ?? true
+      let hostBase = self.host(base),
+      address.index.map({ self.host($0) != nil }) ?? true
     {
-      let index = address.index.flatMap { GuestRegisters.host($0) }
+      let index = address.index.flatMap { self.host($0) }
       code.loadAddress(
         host, .memory(base: hostBase, index: index, scale: address.scale, displacement: address.displacement),
         size: min(destination.size, address.size))

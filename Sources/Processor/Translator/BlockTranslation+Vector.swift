@@ -163,7 +163,7 @@ extension BlockTranslation {
   private mutating func alignedAccess(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
     destroyFlags()
     var tested = GuestRegisters.second
-    if let base = address.base, let host = GuestRegisters.host(base), address.index == nil, address.segment == nil,
+    if let base = address.base, let host = host(base), address.index == nil, address.segment == nil,
       !address.isRelative, Int(address.displacement) % size == 0
     {
       tested = host

@@ -19,6 +19,10 @@ struct BlockTranslation {
   /// Where the arithmetic flags are. At any instruction one of the two holds, or there is a recipe.
   var flagsAreInHost = false
   var flagsAreInFrame = true
+  /// The flags are nowhere, and nobody will look for them before they are written.
+  var flagsAreLost = false
+  /// The chain may take over at any instruction.
+  private(set) var keepsEverything = false
   /// How the flags can be made again.
   var flagRecipe: FlagRecipe?
 
@@ -38,6 +42,9 @@ struct BlockTranslation {
   var writeGroups: [Int: Group] = [:]
   /// How many of the block's instructions were decoded; the others have no translation.
   private(set) var decodedCount = 0
+
+  /// Host registers that the block has lent.
+  var loans: [Loan] = []
 
   /// Code to be put behind the block's.
   var cold: [ColdSite] = []
@@ -129,7 +136,21 @@ struct BlockTranslation {
     let count = Int(block.pointee.instructionCount)
     guard count <= Translator.longestBlock else { return false }
     while decodedCount < count, decode(decodedCount) { decodedCount += 1 }
+    let beginning = self
+    arrangeLoans(count)
+    if emitInstructions(count) { return true }
+    guard !loans.isEmpty || flagsAreLost else { return false }
+    // The chain takes part: it wants registers and flags where they belong.
+    self = beginning
+    keepsEverything = true
+    return emitInstructions(count)
+  }
+
+  /// The same without the choice of registers. False, too, if something is lent or lost and an instruction has no
+  /// translation.
+  private mutating func emitInstructions(_ count: Int) -> Bool {
     emitEntry(count)
+    takeLoans()
 
     var runStart: Int? = 0
     var runIsResumed = false
@@ -158,6 +179,7 @@ struct BlockTranslation {
         }
         translatedCount += 1
       } else {
+        guard loans.isEmpty, !flagsAreLost else { return false }
         let failed = current
         takeBack(to: beginning)
         if let start = runStart {
@@ -288,12 +310,13 @@ struct BlockTranslation {
   /// Goes where the direct branch `operation`, or the link at the block's end, leads to.
   mutating func follow(_ operation: Int) {
     saveFlags()
+    returnLoans()
     if isLinkable(operation) {
       emitLink(operation)
     } else if isCrossing(operation) {
       emitCrossing(operation)
     } else {
-      emitFollow(code.jump(), operation)
+      cold.append(.leaveToLink(code.jump(), operation: operation, link: nil))
     }
   }
 
@@ -439,27 +462,34 @@ struct BlockTranslation {
       code.byte(0x41)
       code.byte(0xbb)
       code.word32(RefillRequest.code(slot: slot, limit: limit))
+      // It may leave.
+      returnLoans()
       code.call(to: isWrite ? translator.glue.refillWrite[slotSet] : translator.glue.refillRead[slotSet])
-      code.jump(to: retry)
-      guard isGroup else {
+      let back = jumpBack(to: retry)
+      if isGroup {
+        record(operations + operation, TranslationHandlers.refuseGroup)
+        code.word64(Translator.address(ownHandler(operation)))
+      } else {
         record(operations + operation, ownHandler(operation))
-        return
       }
-      record(operations + operation, TranslationHandlers.refuseGroup)
-      code.word64(Translator.address(ownHandler(operation)))
+      finishJumpBack(back, to: retry)
     case .loadVectors(let fixup, let flags, let back, let operation):
       code.resolve(fixup)
       emitSaving(of: flags)
+      returnLoans()
       code.call(to: translator.glue.loadVectors)
-      code.jump(to: back)
+      let jump = jumpBack(to: back)
       record(operations + operation, ownHandler(operation))
+      finishJumpBack(jump, to: back)
     case .leave(let fixup, let flags, let operation):
       code.resolve(fixup)
       emitSaving(of: flags)
+      returnLoans()
       leaveHere(operations + operation, ownHandler(operation))
     case .follow(let fixup, let flags, let operation):
       code.resolve(fixup)
       emitSaving(of: flags)
+      returnLoans()
       if isLinkable(operation) {
         emitLink(operation)
       } else {
@@ -471,6 +501,7 @@ struct BlockTranslation {
     case .cross(let fixup, let flags, let operation):
       code.resolve(fixup)
       emitSaving(of: flags)
+      returnLoans()
       emitCrossing(operation)
     case .crossing(let fixup, let operation, let link):
       let otherwise = code.position
@@ -494,6 +525,21 @@ struct BlockTranslation {
       code.word64(0)
       code.word64(UInt64(otherwise))
     }
+  }
+
+  /// Five bytes between a call that may leave and its exit record: a jump back into the block, by way of what
+  /// `finishJumpBack` emits behind the record if something is lent.
+  private mutating func jumpBack(to position: Int) -> HostAssembler.Fixup? {
+    guard loans.isEmpty else { return code.jump() }
+    code.jump(to: position)
+    return nil
+  }
+
+  private mutating func finishJumpBack(_ fixup: HostAssembler.Fixup?, to position: Int) {
+    guard let fixup else { return }
+    code.resolve(fixup)
+    takeLoans()
+    code.jump(to: position)
   }
 
   private mutating func leaveHere(

@@ -31,6 +31,9 @@ enum GuestRegisters {
 
   /// The frame field of a guest register without a host register.
   static func home(_ guest: Int) -> HostOperand { .frame(FrameOffset.homes + (guest - 8) * 8) }
+
+  /// Where the contents of the host register are that has been lent to a guest register without one.
+  static func lent(_ guest: Int) -> HostOperand { .frame(FrameOffset.lent + (guest - 8) * 8) }
 }
 
 /// Byte offsets in `TranslationFrame`.
@@ -51,6 +54,7 @@ enum FrameOffset {
   static let record = offset(\.record)
   static let translatedCount = offset(\.translatedCount)
   static let homes = offset(\.homes)
+  static let lent = offset(\.lent)
   static let scratch = offset(\.scratch)
   static let dynamicRecord = offset(\.dynamicRecord)
   static let emptySlot = offset(\.emptySlot)
