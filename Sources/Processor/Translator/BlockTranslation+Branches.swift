@@ -168,7 +168,8 @@ extension BlockTranslation {
     if isDirect {
       guard isWithinLimit else { return false }
       pushReturnAddress()
-      follow(current)
+      returnLoans()
+      emitHostCall { $0.emitExit($0.current) }
       ended = true
       return true
     }
@@ -177,8 +178,57 @@ extension BlockTranslation {
     keepTarget()
     pushReturnAddress()
     returnLoans()
-    enterKept()
+    emitHostCall { $0.enterKept() }
     return true
+  }
+
+  // MARK: Return addresses
+  //
+  // Translated code calls as the guest does: the host's stack has, for each call, the guest's return address and the host's,
+  // so that the host predicts where RET leads. RET compares the address that it finds on the guest's stack with the one that
+  // is expected; if they differ, it drops the expected one and looks the block up.
+  //
+  // All that is expected is forgotten whenever translated code is left, and on the way between CPL 3 and 0. So what a
+  // return address meant at the call it means at the return: the page has not been mapped anew, the block is there, and the
+  // mode is the caller's.
+
+  private var expectsReturns: Bool { is64 && isFlat }
+
+  /// What RET finds on the host's stack: the guest's return address.
+  private var expectedAddress: HostOperand { .memory(base: HostRegister.rsp, index: nil, scale: 0, displacement: 8) }
+
+  /// Goes where `lead` leads, and comes back here; R11 is the guest's return address.
+  private mutating func emitHostCall(_ lead: (inout Self) -> Void) {
+    guard expectsReturns else { return lead(&self) }
+    let second = GuestRegisters.second
+    code.push(second)
+    let call = code.call()
+    code.loadAddress(
+      HostRegister.rsp, .memory(base: HostRegister.rsp, index: nil, scale: 0, displacement: 8))
+    // R11 is the return address again; RIP is on the page of this block.
+    code.loadAddress(
+      second, .memory(base: second, index: nil, scale: 0, displacement: Int32(truncatingIfNeeded: -nextPlace)))
+    code.store(second, .frame(FrameOffset.codePage))
+    emitExit(Int(block.pointee.instructionCount))
+    code.resolve(call)
+    lead(&self)
+  }
+
+  /// Returns to where R11 says, if that is expected; otherwise goes on behind it.
+  private mutating func returnAsExpected(releasing count: Int32) {
+    code.arithmetic(7, GuestRegisters.second, expectedAddress)
+    let isOther = code.jump(if: HostCondition.notZero)
+    moveStackPointer(by: count)
+    returnLoans()
+    code.byte(0xc3)
+    code.resolve(isOther)
+    // The last one stays: see `Translator.emitExpectation`.
+    code.load(GuestRegisters.first, .frame(FrameOffset.emptySlot + SlotOffset.readPage))
+    code.arithmetic(7, GuestRegisters.first, expectedAddress)
+    let isLast = code.jump(if: HostCondition.zero)
+    code.loadAddress(
+      HostRegister.rsp, .memory(base: HostRegister.rsp, index: nil, scale: 0, displacement: 16))
+    code.resolve(isLast)
   }
 
   mutating func emitReturn() -> Bool {
@@ -190,6 +240,7 @@ extension BlockTranslation {
     saveFlags()
     destroyFlags()
     loadWhole(GuestRegisters.second, access(stack(0), size: width, isWrite: false))
+    if expectsReturns { returnAsExpected(releasing: Int32(width) + released) }
     for miss in lookUp() { leave(at: miss) }
     moveStackPointer(by: Int32(width) + released)
     returnLoans()

@@ -144,6 +144,7 @@ extension BlockTranslation {
       0, state(StateOffset.tlb), immediate: Int32(distance * MemoryLayout<TLBEntry>.stride), size: 8)
     code.instruction(
       .primary, 0xc7, reg: 0, state(StateOffset.blockKey), size: 8, immediate: Int64(key), immediateSize: 4)
+    code.forgetExpectations()
     enterKept()
   }
 }

@@ -311,6 +311,11 @@ struct BlockTranslation {
   mutating func follow(_ operation: Int) {
     saveFlags()
     returnLoans()
+    emitExit(operation)
+  }
+
+  /// The same once flags and registers are where they belong.
+  mutating func emitExit(_ operation: Int) {
     if isLinkable(operation) {
       emitLink(operation)
     } else if isCrossing(operation) {

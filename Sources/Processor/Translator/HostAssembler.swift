@@ -36,6 +36,7 @@ enum HostCondition {
   static let aboveOrEqual: UInt8 = 3
   static let zero: UInt8 = 4
   static let notZero: UInt8 = 5
+  static let below: UInt8 = 2
   static let belowOrEqual: UInt8 = 6
   static let above: UInt8 = 7
   static let sign: UInt8 = 8
@@ -258,6 +259,12 @@ struct HostAssembler {
   mutating func jump(to target: Int) {
     byte(0xe9)
     word32(Int32(truncatingIfNeeded: target - position - 4))
+  }
+
+  mutating func call() -> Fixup {
+    byte(0xe8)
+    word32(0)
+    return position - 4
   }
 
   mutating func call(to target: Int) {

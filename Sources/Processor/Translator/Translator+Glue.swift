@@ -8,6 +8,8 @@ struct Glue {
   var enterSegmented: [Int] = []
   /// Leaves for the chain at the `ExitRecord` whose address is in RAX.
   var leave = 0
+  /// Where the return address leads to that is expected when nothing is.
+  var nowhere = 0
   /// Called where CLAC takes rights away, by set of slots.
   var forgetFilled: [Int] = []
   /// Leaves for the chain at the beginning of the block in R11; the code page is set.
@@ -35,10 +37,25 @@ enum RefillRequest {
   }
 }
 
+extension HostAssembler {
+  /// Forgets all return addresses but the last, see `Translator.emitExpectation`. Destroys the flags.
+  mutating func forgetExpectations() {
+    load(HostRegister.rsp, .frame(FrameOffset.hostStack))
+    arithmetic(5, .register(HostRegister.rsp), immediate: 24)
+  }
+}
+
 extension Translator {
+  /// Bytes of the host's stack that return addresses may take when a slice ends; in the next one there may be 64 KiB more.
+  private static let deepestStack: Int32 = 64 << 10
+
   func emitGlue() {
     var code = HostAssembler(memory, at: 0)
     emitVectorMoves(&code)
+    glue.nowhere = code.position
+    // UD2.
+    code.bytes(0x0f, 0x0b)
+    code.align(to: 16)
     emitLeave(&code)
     glue.forgetFilled = (0..<2).map { emitForgetFilled(&code, $0) }
     glue.enter = (0..<2).map { emitEnter(&code, $0, isFlat: true) }
@@ -77,6 +94,7 @@ extension Translator {
     code.store(HostRegister.rsp, .frame(FrameOffset.hostStack))
     code.arithmetic(5, .register(HostRegister.rsp), immediate: 8)
     code.store(rax, .frame(FrameOffset.target))
+    emitExpectation(&code)
     emitCountOnEntry(&code)
     // Flags: bits 7:0 to 15:8, bit 11 to bit 0.
     code.load(r11, .register(HostRegister.r8), size: 4)
@@ -163,6 +181,16 @@ extension Translator {
     code.jump(to: ready)
     code.align(to: 16)
     return start
+  }
+
+  /// Has a return address on the host's stack that no guest returns to, so that RET always finds one: as no page is there,
+  /// nobody can guess it. Destroys RAX.
+  private func emitExpectation(_ code: inout HostAssembler) {
+    code.load(HostRegister.rax, .frame(FrameOffset.emptySlot + SlotOffset.readPage))
+    code.push(HostRegister.rax)
+    let place = code.loadPlace(HostRegister.rax)
+    code.resolve(place, to: glue.nowhere)
+    code.push(HostRegister.rax)
   }
 
   /// Rights are widened (STAC): slots that are filled from now on will be emptied when they are not any more. Destroys R11.
@@ -391,7 +419,16 @@ extension Translator {
     code.arithmetic(7, budget, .register(r11))
     let isShort = code.jump(if: HostCondition.less)
     emitSlice(&code)
+    // Calls from which nobody has returned do not add up.
+    code.load(rax, .frame(FrameOffset.hostStack))
+    code.arithmetic(5, .register(rax), immediate: Self.deepestStack)
+    code.arithmetic(7, HostRegister.rsp, .register(rax))
+    let isDeep = code.jump(if: HostCondition.below)
     code.byte(0xc3)
+    code.resolve(isDeep)
+    code.pop(rax)
+    code.forgetExpectations()
+    code.jump(.register(rax))
     code.resolve(isShort)
     code.arithmetic(5, budget, .frame(FrameOffset.reserve))
     code.resolve(isWanted)

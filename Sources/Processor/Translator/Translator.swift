@@ -14,7 +14,8 @@ import X86
 /// implementation.
 ///
 /// **Registers.** Twelve guest registers live in host registers (`GuestRegisters`), the others in the `TranslationFrame`,
-/// which lies next to the code and is addressed relative to RIP. `CPUState` is whole whenever the chain runs.
+/// which lies next to the code and is addressed relative to RIP; a block may lend them one (`BlockTranslation+Loans`).
+/// `CPUState` is whole whenever the chain runs.
 ///
 /// **Flags** are the host's where they can be. Checks of memory accesses destroy them; then they are made again where
 /// somebody needs them, if their `FlagRecipe` allows it, or are saved before, with LAHF and SETO, and restored. At the
@@ -34,7 +35,8 @@ import X86
 /// **Control.** A jump within the guest's page leads directly from translation to translation once both are there.
 /// A direct jump to another page does so as long as nothing has changed in what linear pages mean
 /// (`TranslationCache.linkStamp`); after that, and for indirect jumps and returns, the block cache is looked up in line. A
-/// block that is dropped has its entry overwritten with a jump that leaves, so nobody needs to know who jumps to it.
+/// block that is dropped has its entry overwritten with a jump that leaves, so nobody needs to know who jumps to it. Calls and
+/// returns of 64-bit code are the host's, too (`BlockTranslation+Branches`).
 ///
 /// **Counting.** Each block subtracts its instructions from a register when it is entered. The register holds a slice of
 /// the budget; when it runs out, attention is looked at.
