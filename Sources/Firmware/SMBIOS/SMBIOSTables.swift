@@ -53,7 +53,7 @@ public struct SMBIOSTables {
   /// Writes the tables into guest memory, which must not be running.
   public func install(in memory: GuestMemory) {
     let address = (Self.area.lowerBound + UInt64(Self.entryPointSize) + 15) & ~15
-    precondition(address + UInt64(structures.bytes.count) <= Self.area.upperBound, "the structures of 64 processors fit")
+    precondition(address + UInt64(structures.bytes.count) <= Self.area.upperBound, "64 processors fit")
     var point = entryPoint
     point.put(UInt32(address), at: Field.address)
     point.putChecksum(at: Field.intermediateChecksum, over: Field.intermediateAnchor..<Self.entryPointSize)
