@@ -36,11 +36,12 @@ import X86
     #expect(read(memory, 0xc_8000) == nil && read(memory, 0xc_c000) == 0 && read(memory, 0xd_0000) == nil)
     bridge.pci.write(0x59, 0x10)
     #expect(!memory.store(0 as UInt8, at: GuestPhysicalAddress(0xf_1234)) && read(memory, 0xf_1234) == 0x77)
-    // A machine that wakes keeps its memory; one that is reset does not.
+    // A machine that wakes keeps its memory, which is open for firmware's stack; one that is reset does not.
     bridge.reset()
     #expect(read(memory, 0xf_1234) == 12)
     bridge.wake()
-    #expect(read(memory, 0xf_1234) == 0x77)
+    #expect(read(memory, 0xf_1234) == 0x77 && read(memory, 0xc_8000) == nil)
+    #expect(memory.store(0x78 as UInt8, at: GuestPhysicalAddress(0xf_1234)) && read(memory, 0xf_1234) == 0x78)
     // The RAM behind the display.
     bridge.pci.write(0x72, 0x4a)
     #expect(read(memory, 0xa_0000) == 0)

@@ -19,8 +19,7 @@ extension PCIBridge {
     space.set(0x50, UInt16(0), writable: 0xffff)
     for register in 0x58...0x6f { space.set(register, UInt8(0), writable: 0xff) }
     space.set(0x72, UInt8(0x02), writable: 0x78)
-    return PCIBridge(
-      name: "i440fx", configuration: space, keepingInSuspension: ProgrammableAttributeMap.registers)
+    return PCIBridge(name: "i440fx", configuration: space, hasAttributeMap: true)
   }
 
   /// The ISA bridge of Intel's PIIX3 (82371SB datasheet, 2.1): device 1, function 0.

@@ -10,27 +10,30 @@ public final class PCIBridge: PCIFunction {
   public let name: String
   public let pci: PCIEndpoint
 
-  /// Registers that keep their values when a suspended machine wakes: the chip set's memory controller has had power.
-  private let suspended: ClosedRange<Int>?
-  /// Their values before the last reset.
-  private var kept: [UInt8] = []
+  private let hasAttributeMap: Bool
+  /// The registers of `ProgrammableAttributeMap` before the last reset.
+  private var attributes: [UInt8] = []
 
-  init(name: String, configuration: PCIConfigurationSpace, keepingInSuspension suspended: ClosedRange<Int>? = nil) {
+  init(name: String, configuration: PCIConfigurationSpace, hasAttributeMap: Bool = false) {
     self.name = name
-    self.suspended = suspended
+    self.hasAttributeMap = hasAttributeMap
     pci = PCIEndpoint(configuration)
   }
 
   public func attach(to platform: DevicePlatform) {}
 
   public func reset() {
-    kept = suspended.map { $0.map { pci.read(UInt8($0)) } } ?? []
+    if hasAttributeMap { attributes = ProgrammableAttributeMap.registers.map { pci.read(UInt8($0)) } }
     pci.reset()
   }
 
-  /// Puts back what a suspended machine keeps, after the reset that ended its suspension.
+  /// Lets RAM answer where it did before the reset that ended a machine's suspension, as the memory controller has had
+  /// power, and take writes there: firmware finds out by its variables that it is to wake a system, and has its stack in
+  /// that RAM before it can ask for writes. SeaBIOS has locked it by then, from the first waking on.
   public func wake() {
-    for (register, value) in zip(suspended ?? 0...0, kept) { pci.write(UInt8(register), value) }
+    for (register, attribute) in zip(ProgrammableAttributeMap.registers, attributes) {
+      pci.write(UInt8(register), ProgrammableAttributeMap.writable(attribute))
+    }
   }
 
   /// There are no regions behind a bridge of this kind.

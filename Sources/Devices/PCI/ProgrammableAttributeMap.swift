@@ -47,6 +47,12 @@ public final class ProgrammableAttributeMap {
     memory.map(Self.displayWindow, to: isOpen ? .ram : .bus)
   }
 
+  /// A register's value that has RAM take writes too where it answers reads.
+  static func writable(_ attributes: UInt8) -> UInt8 {
+    let reads = readEnable | readEnable << 4
+    return attributes | (attributes & reads) * (writeEnable / readEnable)
+  }
+
   private func set(_ range: Range<UInt64>, _ attribute: UInt8) {
     let reads = attribute & Self.readEnable != 0
     let writes = attribute & Self.writeEnable != 0
