@@ -25,9 +25,10 @@ public struct TimeStampFrequency: Sendable, Equatable {
   /// Lets a measurement begin, so that `find` need not wait for it. The earlier, the better.
   public static func prepare() { _ = beginning }
 
-  /// Asks the processor, then the kernel; else measures, from `prepare` on and for `interval` nanoseconds at least: a
-  /// sample is off by some ten nanoseconds.
-  public static func find(interval: UInt64 = 5_000_000) -> TimeStampFrequency {
+  /// Asks the processor, then the kernel; else measures, from `prepare` on and for `interval` nanoseconds at least. A
+  /// sample is off by up to ten nanoseconds, which makes a few millionths of the shortest interval: less than the host's
+  /// crystal is off by.
+  public static func find(interval: UInt64 = 2_000_000) -> TimeStampFrequency {
     if let hertz = fromProcessor() { return TimeStampFrequency(hertz: hertz, source: .processor) }
     if let kilohertz = TextFile.number("/sys/devices/system/cpu/cpu0/tsc_freq_khz"), kilohertz > 0 {
       return TimeStampFrequency(hertz: kilohertz &* 1000, source: .kernel)
