@@ -36,7 +36,13 @@ struct RandomImage {
     let image = try Qcow2Image(file, backing: Self.backing(base))
     for _ in 0..<random.below(12) { try Self.work(image, &random) }
     for number in 0..<random.below(3) {
-      try image.createSnapshot(named: "snapshot \(number)")
+      do throws(ImageFailure) {
+        try image.createSnapshot(named: "snapshot \(number)")
+      } catch {
+        // Compressed clusters that share one may have used a narrow count up.
+        guard case .invalid = error.reason else { throw error }
+        break
+      }
       try Self.work(image, &random)
     }
     try image.close()
