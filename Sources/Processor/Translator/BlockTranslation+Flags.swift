@@ -64,11 +64,14 @@ extension BlockTranslation {
     flagRecipe = flagsAreLost ? nil : recipe
   }
 
-  /// Whether nobody can see the flags that the current instruction leaves: one that writes them all comes before any that
-  /// reads them, may leave, or leaves some of them as they were.
-  var flagsDie: Bool {
+  /// Whether nobody can see the flags that the current instruction leaves.
+  var flagsDie: Bool { flagsDie(from: current + 1) }
+
+  /// Whether nobody can see the flags that there are before instruction `start`: one that writes them all comes before any
+  /// that reads them, may leave, or leaves some of them as they were.
+  func flagsDie(from start: Int) -> Bool {
     guard !keepsEverything else { return false }
-    for index in current + 1..<max(current + 1, min(decodedCount, current + 1 + Self.longestLoss)) {
+    for index in start..<max(start, min(decodedCount, start + Self.longestLoss)) {
       let next = decoded(index)
       guard next.pointee.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY else { return false }
       let kind = Self.kinds[Int(next.pointee.mnemonic.rawValue)]

@@ -2,9 +2,45 @@ import CHost
 import CZydis
 import X86
 
-/// LOOP, LOOPE, LOOPNE and the jumps at a counter of zero. The counter is CX, ECX or RCX by address size; where that is not
-/// the size of the target, the chain does them.
+/// Blocks that are loops, and the loop instructions.
 extension BlockTranslation {
+  // MARK: Blocks that repeat themselves
+  //
+  // A branch to the beginning of its own block needs no link: nothing that runs in a translation drops the block and goes on
+  // in it. What the block has borrowed stays, and flags that the beginning writes before anybody sees them are not saved.
+
+  /// Whether the direct branch leads to its own block's beginning.
+  func repeatsBlock(_ operation: Int) -> Bool { isLinkable(operation) && target(of: operation) == place }
+
+  /// Where a branch to the beginning has the flags.
+  var flagSourceOfRepetition: FlagSource {
+    if !flagsAreInFrame, let flagRecipe, flagsDie(from: 0) { return .recipe(flagRecipe) }
+    return flagSource
+  }
+
+  /// Goes to the block's beginning if the budget allows it; otherwise takes the branch `operation` as any other.
+  mutating func emitRepetition(_ operation: Int, flags: FlagSource) {
+    var flags = flags
+    if case .recipe = flags, flagsDie(from: 0) {
+      // They are saved where somebody may see them.
+    } else {
+      emitSaving(of: flags)
+      flags = .frame
+    }
+    let budget = GuestRegisters.budget
+    let cost = Int32(block.pointee.instructionCount) - Int32(operations[operation].detail)
+    code.arithmetic(5, .register(budget), immediate: cost)
+    code.jump(if: HostCondition.notSign, to: repetition)
+    code.arithmetic(0, .register(budget), immediate: cost)
+    emitSaving(of: flags)
+    returnLoans()
+    emitLink(operation)
+  }
+
+  // MARK: LOOP, LOOPE, LOOPNE and the jumps at a counter of zero
+  //
+  // The counter is CX, ECX or RCX by address size; where that is not the size of the target, the chain does them.
+
   /// In bytes.
   private var counterSize: Int { op.addressMask == 0xffff ? 2 : op.addressMask == 0xffff_ffff ? 4 : 8 }
 

@@ -188,14 +188,20 @@ extension BlockTranslation {
     {
       return access(base: base, host, displacement: address.displacement, size: size, isWrite: isWrite)
     }
+    return computedAccess(address, size: size, isWrite: isWrite)
+  }
+
+  /// The same by an address that is computed. One that must be aligned to its size leaves if it is not.
+  mutating func computedAccess(
+    _ address: Address, size: Int, isWrite: Bool, isAligned: Bool = false
+  ) -> HostOperand {
     destroyFlags()
     let first = GuestRegisters.first
     let second = GuestRegisters.second
-    let retry = code.position
     computeAddress(address, size: size, isWrite: isWrite)
     code.move(first, second)
     let slot = slot(address)
-    check(slot: slot, size: size, isWrite: isWrite, retry: retry, isGroup: false)
+    check(slot: slot, size: size, isWrite: isWrite, isAligned: isAligned)
     // The slot may hold another page now than the one that a group off the same register (with a 64-bit address) was
     // checked for.
     if isWrite { writeGroups[slot] = nil } else { readGroups[slot] = nil }
@@ -217,13 +223,12 @@ extension BlockTranslation {
       let start = Int32(exactly: wanted.start) ?? displacement
       let range = Int32(exactly: wanted.start) == nil ? size : Int(wanted.end - wanted.start)
       destroyFlags()
-      let retry = code.position
       if start == 0 {
         code.move(first, host)
       } else {
         code.loadAddress(first, .memory(base: host, index: nil, scale: 0, displacement: start))
       }
-      check(slot: slot, size: range, isWrite: isWrite, retry: retry, isGroup: range > size)
+      check(slot: slot, size: range, isWrite: isWrite, isGroup: range > size)
       let checked = Group(base: base, start: Int64(start), end: Int64(start) + Int64(range))
       if isWrite { writeGroups[slot] = checked } else { readGroups[slot] = checked }
     }
@@ -231,26 +236,33 @@ extension BlockTranslation {
   }
 
   /// Compares the address in RAX with a slot's page; then RAX is the distance to the host's page.
-  private mutating func check(slot: Int, size: Int, isWrite: Bool, retry: Int, isGroup: Bool) {
-    findPage(slot: slot, size: size, isWrite: isWrite, retry: retry, isGroup: isGroup)
+  private mutating func check(
+    slot: Int, size: Int, isWrite: Bool, isGroup: Bool = false, isAligned: Bool = false
+  ) {
+    let miss = findPage(slot: slot, size: size, isWrite: isWrite, isAligned: isAligned)
     let place = FrameOffset.slot(slotSet, slot)
     code.load(GuestRegisters.first, .frame(place + (isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend)))
+    let request = RefillRequest(slot: slot, isWrite: isWrite, size: size, isGroup: isGroup, isAligned: isAligned)
+    cold.append(.refill(miss, flagSource, request, back: code.position, operation: current))
   }
 
   /// Has the page of the address in RAX in a slot, with `size` bytes from there within it; then RAX is the offset in the
-  /// page.
-  mutating func findPage(slot: Int, size: Int, isWrite: Bool, retry: Int, isGroup: Bool) {
+  /// page. `isAligned`: and aligned to their size. Returns the jump that is taken otherwise.
+  mutating func findPage(slot: Int, size: Int, isWrite: Bool, isAligned: Bool = false) -> HostAssembler.Fixup {
     precondition((0..<Int(PageSlotCount)).contains(slot), "slots are in the frame")
     let first = GuestRegisters.first
     let place = FrameOffset.slot(slotSet, slot)
     code.arithmetic(5, first, .frame(place + (isWrite ? SlotOffset.writePage : SlotOffset.readPage)))
+    let limit = 4096 - size
+    guard isAligned else {
+      code.instruction(
+        .primary, 0x81, reg: 7, .register(first), size: 8, immediate: Int64(limit), immediateSize: 4)
+      return code.jump(if: HostCondition.above)
+    }
+    // An offset that is aligned and leaves room has no other bits than the last such offset. TEST.
     code.instruction(
-      .primary, 0x81, reg: 7, .register(first), size: 8, immediate: Int64(4096 - size), immediateSize: 4)
-    let miss = code.jump(if: HostCondition.above)
-    cold.append(
-      .refill(
-        miss, flagSource, slot: slot, isWrite: isWrite, limit: 4096 - size, retry: retry, operation: current,
-        isGroup: isGroup))
+      .primary, 0xf7, reg: 0, .register(first), size: 8, immediate: Int64(~limit), immediateSize: 4)
+    return code.jump(if: HostCondition.notZero)
   }
 
   /// Has the distance to the host's page in RAX again, for an access off a base register that was checked for writing.

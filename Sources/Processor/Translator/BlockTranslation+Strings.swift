@@ -64,7 +64,10 @@ extension BlockTranslation {
     let first = GuestRegisters.first
     let slot = stringSlot(base)
     code.move(first, host)
-    findPage(slot: slot, size: 1, isWrite: isWrite, retry: retry, isGroup: false)
+    let miss = findPage(slot: slot, size: 1, isWrite: isWrite)
+    cold.append(
+      .refill(
+        miss, flagSource, RefillRequest(slot: slot, isWrite: isWrite, size: 1), back: retry, operation: current))
     code.arithmetic(7, first, .register(GuestRegisters.second))
     leave(if: HostCondition.above)
     // What is known of these slots is of other pages, perhaps.

@@ -161,18 +161,13 @@ extension BlockTranslation {
   /// As `access`, for an operand that must be aligned to its size. That is looked at first: an access that is refused
   /// leaves no mark in the page tables.
   private mutating func alignedAccess(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
-    destroyFlags()
-    var tested = GuestRegisters.second
-    if let base = address.base, let host = host(base), address.index == nil, address.segment == nil,
+    guard let base = address.base, let host = host(base), address.index == nil, address.segment == nil,
       !address.isRelative, Int(address.displacement) % size == 0
-    {
-      tested = host
-    } else {
-      computeAddress(address, size: size, isWrite: isWrite)
-    }
+    else { return computedAccess(address, size: size, isWrite: isWrite, isAligned: true) }
+    destroyFlags()
     // TEST of the lowest byte and size - 1.
     code.instruction(
-      .primary, 0xf6, reg: 0, .register(tested), size: 1, hasByteRegister: true, immediate: Int64(size - 1),
+      .primary, 0xf6, reg: 0, .register(host), size: 1, hasByteRegister: true, immediate: Int64(size - 1),
       immediateSize: 1)
     leave(if: HostCondition.notZero)
     return access(address, size: size, isWrite: isWrite)

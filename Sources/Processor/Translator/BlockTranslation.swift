@@ -61,9 +61,8 @@ struct BlockTranslation {
 
   /// Before anything leaves there, the flags are brought into the frame.
   enum ColdSite {
-    /// An access missed its slot: refill it and try again.
-    case refill(
-      HostAssembler.Fixup, FlagSource, slot: Int, isWrite: Bool, limit: Int, retry: Int, operation: Int, isGroup: Bool)
+    /// An access missed its slot, which is refilled, and R11 is the address and RAX the distance to the host's page again.
+    case refill(HostAssembler.Fixup, FlagSource, RefillRequest, back: Int, operation: Int)
     /// Brings the vector registers in, or leaves.
     case loadVectors(HostAssembler.Fixup, FlagSource, back: Int, operation: Int)
     /// Leaves at an operation, which its own handler runs.
@@ -151,6 +150,7 @@ struct BlockTranslation {
   private mutating func emitInstructions(_ count: Int) -> Bool {
     emitEntry(count)
     takeLoans()
+    repetition = code.position
 
     var runStart: Int? = 0
     var runIsResumed = false
@@ -274,6 +274,8 @@ struct BlockTranslation {
   }
 
   private var budgetFixup = 0
+  /// Where the block goes on that jumps to its own beginning: its loans stay, and it has been charged.
+  private(set) var repetition = 0
   /// Behind what runs often.
   private(set) var hotEnd = 0
 
@@ -309,6 +311,7 @@ struct BlockTranslation {
 
   /// Goes where the direct branch `operation`, or the link at the block's end, leads to.
   mutating func follow(_ operation: Int) {
+    if repeatsBlock(operation) { return emitRepetition(operation, flags: flagSourceOfRepetition) }
     saveFlags()
     returnLoans()
     emitExit(operation)
@@ -326,7 +329,7 @@ struct BlockTranslation {
   }
 
   /// Whether the direct branch leads to a place on the same page.
-  private func isLinkable(_ operation: Int) -> Bool {
+  func isLinkable(_ operation: Int) -> Bool {
     operations[operation].flags & OperationFlags.linkable.rawValue != 0
   }
 
@@ -348,7 +351,7 @@ struct BlockTranslation {
   }
 
   /// An `ExitLink`, through which the direct branch `operation` is taken. The flags are in the frame.
-  private mutating func emitLink(_ operation: Int) {
+  mutating func emitLink(_ operation: Int) {
     let place = code.position
     cold.append(.leaveToLink(code.jump(), operation: operation, link: place))
     while code.position < place + ExitLink.size { code.byte(0xcc) }
@@ -359,7 +362,8 @@ struct BlockTranslation {
     if isCrossing(operation) {
       cold.append(.cross(fixup, flagSource, operation: operation))
     } else {
-      cold.append(.follow(fixup, flagSource, operation: operation))
+      let flags = repeatsBlock(operation) ? flagSourceOfRepetition : flagSource
+      cold.append(.follow(fixup, flags, operation: operation))
     }
   }
 
@@ -454,11 +458,20 @@ struct BlockTranslation {
 
   private mutating func emit(_ site: ColdSite) {
     switch site {
-    case .refill(let fixup, let flags, let slot, let isWrite, let limit, let retry, let operation, let isGroup):
+    case .refill(let fixup, let flags, let request, let back, let operation):
       code.resolve(fixup)
-      let place = FrameOffset.slot(slotSet, slot)
+      let place = FrameOffset.slot(slotSet, request.slot)
       code.arithmetic(
-        0, GuestRegisters.first, .frame(place + (isWrite ? SlotOffset.writePage : SlotOffset.readPage)))
+        0, GuestRegisters.first, .frame(place + (request.isWrite ? SlotOffset.writePage : SlotOffset.readPage)))
+      if request.isAligned {
+        // TEST AL, size - 1.
+        code.bytes(0xa8, UInt8(request.size - 1))
+        let isRight = code.jump(if: HostCondition.zero)
+        emitSaving(of: flags)
+        returnLoans()
+        leaveHere(operations + operation, ownHandler(operation))
+        code.resolve(isRight)
+      }
       if case .recipe = flags {
         code.move(GuestRegisters.second, GuestRegisters.first)
         emitSaving(of: flags)
@@ -466,18 +479,18 @@ struct BlockTranslation {
       }
       code.byte(0x41)
       code.byte(0xbb)
-      code.word32(RefillRequest.code(slot: slot, limit: limit))
+      code.word32(request.code)
       // It may leave.
       returnLoans()
-      code.call(to: isWrite ? translator.glue.refillWrite[slotSet] : translator.glue.refillRead[slotSet])
-      let back = jumpBack(to: retry)
-      if isGroup {
+      code.call(to: request.isWrite ? translator.glue.refillWrite[slotSet] : translator.glue.refillRead[slotSet])
+      let jump = jumpBack(to: back)
+      if request.isGroup {
         record(operations + operation, TranslationHandlers.refuseGroup)
         code.word64(Translator.address(ownHandler(operation)))
       } else {
         record(operations + operation, ownHandler(operation))
       }
-      finishJumpBack(back, to: retry)
+      finishJumpBack(jump, to: back)
     case .loadVectors(let fixup, let flags, let back, let operation):
       code.resolve(fixup)
       emitSaving(of: flags)
@@ -493,6 +506,7 @@ struct BlockTranslation {
       leaveHere(operations + operation, ownHandler(operation))
     case .follow(let fixup, let flags, let operation):
       code.resolve(fixup)
+      if repeatsBlock(operation) { return emitRepetition(operation, flags: flags) }
       emitSaving(of: flags)
       returnLoans()
       if isLinkable(operation) {

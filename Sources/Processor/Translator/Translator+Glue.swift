@@ -23,17 +23,27 @@ struct Glue {
   /// Called with the CPU state in RAX.
   var bringVectors = 0
   var putVectors = 0
-  /// Called with an address in RAX that a slot does not have and a `RefillRequest` in R11D. An exit record follows the five
-  /// bytes behind the call. Indexed by set.
+  /// Called with an address in RAX that a slot does not have and a `RefillRequest` in R11D. Comes back with the address in
+  /// R11 and its distance to the host's page in RAX. An exit record follows the five bytes behind the call. Indexed by set.
   var refillRead: [Int] = []
   var refillWrite: [Int] = []
 }
 
-/// Which slot is to be filled, and the highest offset in its page at which the access may begin: one number.
-enum RefillRequest {
+/// An access that its slot does not have.
+struct RefillRequest {
   static let limitBits: Int64 = 12
-  static func code(slot: Int, limit: Int) -> Int32 {
-    Int32(truncatingIfNeeded: slot * MemoryLayout<PageSlot>.stride << Int(limitBits) | limit)
+
+  var slot: Int
+  var isWrite: Bool
+  /// Bytes, and whether they are those of several accesses.
+  var size: Int
+  var isGroup = false
+  /// The address must be a multiple of the size.
+  var isAligned = false
+
+  /// As the common routines want it: where the slot is, and the last offset in a page that leaves room.
+  var code: Int32 {
+    Int32(truncatingIfNeeded: slot * MemoryLayout<PageSlot>.stride << Int(Self.limitBits) | 4096 - size)
   }
 }
 
@@ -475,11 +485,31 @@ extension Translator {
       .primary, 0xc1, reg: 5, .register(r11), size: 4, immediate: RefillRequest.limitBits, immediateSize: 1)
     code.loadAddress(rax, .frame(FrameOffset.slot(set, 0)))
     code.arithmetic(0, r11, .register(rax))
-    code.load(rax, Self.state(rcx, tag))
-    code.store(rax, Self.state(r11, isWrite ? SlotOffset.writePage : SlotOffset.readPage))
-    code.load(rcx, Self.state(rcx, TLBOffset.host))
-    code.arithmetic(5, rcx, .register(rax))
-    code.store(rcx, Self.state(r11, isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend))
+    let page = isWrite ? SlotOffset.writePage : SlotOffset.readPage
+    let addend = isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend
+    func fillSlot() {
+      code.load(rax, Self.state(rcx, tag))
+      code.store(rax, Self.state(r11, page))
+      code.load(rcx, Self.state(rcx, TLBOffset.host))
+      code.arithmetic(5, rcx, .register(rax))
+      code.store(rcx, Self.state(r11, addend))
+    }
+    func finish() {
+      code.load(rcx, .frame(FrameOffset.scratch))
+      code.load(r11, .frame(FrameOffset.scratch + 8))
+      code.byte(0xc3)
+    }
+    // What is not empty is on the list. It has to be there twice where rights are widened, as they are at CPL 0 only.
+    if set != 0 {
+      code.load(rax, Self.state(r11, page))
+      code.arithmetic(7, rax, .frame(FrameOffset.emptySlot + SlotOffset.readPage))
+      let isEmpty = code.jump(if: HostCondition.zero)
+      fillSlot()
+      code.move(rax, rcx)
+      finish()
+      code.resolve(isEmpty)
+    }
+    fillSlot()
     let count = HostOperand.frame(FrameOffset.set(set, SlotSetOffset.filledCount))
     code.load(rcx, count)
     code.arithmetic(7, .register(rcx), immediate: Int32(FilledSlotCapacity))
@@ -488,8 +518,8 @@ extension Translator {
     code.store(r11, .memory(base: rax, index: rcx, scale: 3, displacement: 0))
     code.resolve(areTooMany)
     code.arithmetic(0, count, immediate: 1)
-    code.load(rcx, .frame(FrameOffset.scratch))
-    code.byte(0xc3)
+    code.load(rax, Self.state(r11, addend))
+    finish()
 
     code.resolve(isMiss)
     code.arithmetic(7, .register(rax), immediate: 0xfff)
