@@ -49,8 +49,8 @@ public final class ProgrammableAttributeMap {
 
   /// A register's value that has RAM take writes too where it answers reads.
   static func writable(_ attributes: UInt8) -> UInt8 {
-    let reads = readEnable | readEnable << 4
-    return attributes | (attributes & reads) * (writeEnable / readEnable)
+    // Two attributes; each one's write bit stands above its read bit.
+    attributes | (attributes & (readEnable | readEnable << 4)) << 1
   }
 
   private func set(_ range: Range<UInt64>, _ attribute: UInt8) {

@@ -32,8 +32,7 @@ extension BlockTranslation {
     code.arithmetic(5, .register(budget), immediate: cost)
     code.jump(if: HostCondition.notSign, to: repetition)
     code.arithmetic(0, .register(budget), immediate: cost)
-    emitSaving(of: flags)
-    returnLoans()
+    settle(flags)
     emitLink(operation)
   }
 

@@ -183,12 +183,16 @@ extension BlockTranslation {
   /// Checks an access of `size` bytes and returns where the host does it. Uses RAX and, if the address is not a register
   /// with a displacement, R11; destroys the flags.
   mutating func access(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
-    if is64, address.size == 8, address.index == nil, address.segment == nil, let base = address.base,
-      let host = host(base)
-    {
-      return access(base: base, host, displacement: address.displacement, size: size, isWrite: isWrite)
+    guard let host = hostBase(of: address), let base = address.base else {
+      return computedAccess(address, size: size, isWrite: isWrite)
     }
-    return computedAccess(address, size: size, isWrite: isWrite)
+    return access(base: base, host, displacement: address.displacement, size: size, isWrite: isWrite)
+  }
+
+  /// The host register that has an address but for its displacement; nil: it has to be computed.
+  func hostBase(of address: Address) -> Int? {
+    guard is64, address.size == 8, address.index == nil, address.segment == nil else { return nil }
+    return address.base.flatMap(host)
   }
 
   /// The same by an address that is computed. One that must be aligned to its size leaves if it is not.
@@ -201,7 +205,7 @@ extension BlockTranslation {
     computeAddress(address, size: size, isWrite: isWrite)
     code.move(first, second)
     let slot = slot(address)
-    check(slot: slot, size: size, isWrite: isWrite, isAligned: isAligned)
+    check(RefillRequest(slot: slot, isWrite: isWrite, size: size, isAligned: isAligned))
     // The slot may hold another page now than the one that a group off the same register (with a 64-bit address) was
     // checked for.
     if isWrite { writeGroups[slot] = nil } else { readGroups[slot] = nil }
@@ -214,10 +218,9 @@ extension BlockTranslation {
   ) -> HostOperand {
     let first = GuestRegisters.first
     let slot = slot(base, Int64(displacement))
-    let place = FrameOffset.slot(slotSet, slot)
     let group = isWrite ? writeGroups[slot] : readGroups[slot]
     if let group, group.covers(base, Int64(displacement), size) {
-      code.load(first, .frame(place + (isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend)))
+      code.load(first, addend(ofSlot: slot, isWrite: isWrite))
     } else {
       let wanted = self.group(base: base, displacement: Int64(displacement), size: size, isWrite: isWrite)
       let start = Int32(exactly: wanted.start) ?? displacement
@@ -228,7 +231,7 @@ extension BlockTranslation {
       } else {
         code.loadAddress(first, .memory(base: host, index: nil, scale: 0, displacement: start))
       }
-      check(slot: slot, size: range, isWrite: isWrite, isGroup: range > size)
+      check(RefillRequest(slot: slot, isWrite: isWrite, size: range, isGroup: range > size))
       let checked = Group(base: base, start: Int64(start), end: Int64(start) + Int64(range))
       if isWrite { writeGroups[slot] = checked } else { readGroups[slot] = checked }
     }
@@ -236,39 +239,47 @@ extension BlockTranslation {
   }
 
   /// Compares the address in RAX with a slot's page; then RAX is the distance to the host's page.
-  private mutating func check(
-    slot: Int, size: Int, isWrite: Bool, isGroup: Bool = false, isAligned: Bool = false
-  ) {
-    let miss = findPage(slot: slot, size: size, isWrite: isWrite, isAligned: isAligned)
-    let place = FrameOffset.slot(slotSet, slot)
-    code.load(GuestRegisters.first, .frame(place + (isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend)))
-    let request = RefillRequest(slot: slot, isWrite: isWrite, size: size, isGroup: isGroup, isAligned: isAligned)
-    cold.append(.refill(miss, flagSource, request, back: code.position, operation: current))
+  private mutating func check(_ request: RefillRequest) {
+    let miss = findPage(request)
+    code.load(GuestRegisters.first, addend(ofSlot: request.slot, isWrite: request.isWrite))
+    refill(request, at: miss, back: code.position)
   }
 
-  /// Has the page of the address in RAX in a slot, with `size` bytes from there within it; then RAX is the offset in the
-  /// page. `isAligned`: and aligned to their size. Returns the jump that is taken otherwise.
-  mutating func findPage(slot: Int, size: Int, isWrite: Bool, isAligned: Bool = false) -> HostAssembler.Fixup {
-    precondition((0..<Int(PageSlotCount)).contains(slot), "slots are in the frame")
+  /// Has the page of the address in RAX in a slot, with room for the access behind it; then RAX is the offset in the page.
+  /// Returns the jump that is taken otherwise.
+  mutating func findPage(_ request: RefillRequest) -> HostAssembler.Fixup {
+    precondition((0..<Int(PageSlotCount)).contains(request.slot), "slots are in the frame")
     let first = GuestRegisters.first
-    let place = FrameOffset.slot(slotSet, slot)
-    code.arithmetic(5, first, .frame(place + (isWrite ? SlotOffset.writePage : SlotOffset.readPage)))
-    let limit = 4096 - size
-    guard isAligned else {
+    code.arithmetic(5, first, page(ofSlot: request.slot, isWrite: request.isWrite))
+    guard request.isAligned else {
       code.instruction(
-        .primary, 0x81, reg: 7, .register(first), size: 8, immediate: Int64(limit), immediateSize: 4)
+        .primary, 0x81, reg: 7, .register(first), size: 8, immediate: Int64(request.limit), immediateSize: 4)
       return code.jump(if: HostCondition.above)
     }
     // An offset that is aligned and leaves room has no other bits than the last such offset. TEST.
     code.instruction(
-      .primary, 0xf7, reg: 0, .register(first), size: 8, immediate: Int64(~limit), immediateSize: 4)
+      .primary, 0xf7, reg: 0, .register(first), size: 8, immediate: Int64(~request.limit), immediateSize: 4)
     return code.jump(if: HostCondition.notZero)
+  }
+
+  /// The jump of `findPage` leads to a refill, which goes on at `back`.
+  mutating func refill(_ request: RefillRequest, at miss: HostAssembler.Fixup, back: Int) {
+    cold.append(.refill(miss, flagSource, request, back: back, operation: current))
   }
 
   /// Has the distance to the host's page in RAX again, for an access off a base register that was checked for writing.
   mutating func loadWriteAddend(base: Int, displacement: Int64) {
-    let place = FrameOffset.slot(slotSet, slot(base, displacement))
-    code.load(GuestRegisters.first, .frame(place + SlotOffset.writeAddend))
+    code.load(GuestRegisters.first, addend(ofSlot: slot(base, displacement), isWrite: true))
+  }
+
+  /// The page that a slot has.
+  func page(ofSlot slot: Int, isWrite: Bool) -> HostOperand {
+    .frame(FrameOffset.slot(slotSet, slot) + (isWrite ? SlotOffset.writePage : SlotOffset.readPage))
+  }
+
+  /// The distance from there to the host's page.
+  func addend(ofSlot slot: Int, isWrite: Bool) -> HostOperand {
+    .frame(FrameOffset.slot(slotSet, slot) + (isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend))
   }
 
   /// As `access`, with all of the host's address in R11, so that RAX is free.

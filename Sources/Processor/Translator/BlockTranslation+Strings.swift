@@ -39,11 +39,11 @@ extension BlockTranslation {
     // A write that does not happen leaves no mark in the page tables.
     if isMove { check(Self.rsi, HostRegister.rsi, isWrite: false, retry: retry) }
     check(Self.rdi, HostRegister.rdi, isWrite: true, retry: retry)
-    let toHost = FrameOffset.slot(slotSet, stringSlot(Self.rdi)) + SlotOffset.writeAddend
-    let fromHost = FrameOffset.slot(slotSet, stringSlot(Self.rsi)) + SlotOffset.readAddend
-    code.arithmetic(0, HostRegister.rdi, .frame(toHost))
+    let toHost = addend(ofSlot: stringSlot(Self.rdi), isWrite: true)
+    let fromHost = addend(ofSlot: stringSlot(Self.rsi), isWrite: false)
+    code.arithmetic(0, HostRegister.rdi, toHost)
     if isMove {
-      code.arithmetic(0, HostRegister.rsi, .frame(fromHost))
+      code.arithmetic(0, HostRegister.rsi, fromHost)
     } else {
       code.move(first, hostOfRAX)
     }
@@ -51,8 +51,8 @@ extension BlockTranslation {
     code.byte(0xf3)
     if op.size == 8 { code.byte(0x48) }
     code.byte((isMove ? 0xa4 : 0xaa) | (op.size == 1 ? 0 : 1))
-    code.arithmetic(5, HostRegister.rdi, .frame(toHost))
-    if isMove { code.arithmetic(5, HostRegister.rsi, .frame(fromHost)) }
+    code.arithmetic(5, HostRegister.rdi, toHost)
+    if isMove { code.arithmetic(5, HostRegister.rsi, fromHost) }
     code.resolve(isNone)
     return true
   }
@@ -64,10 +64,8 @@ extension BlockTranslation {
     let first = GuestRegisters.first
     let slot = stringSlot(base)
     code.move(first, host)
-    let miss = findPage(slot: slot, size: 1, isWrite: isWrite)
-    cold.append(
-      .refill(
-        miss, flagSource, RefillRequest(slot: slot, isWrite: isWrite, size: 1), back: retry, operation: current))
+    let request = RefillRequest(slot: slot, isWrite: isWrite, size: 1)
+    refill(request, at: findPage(request), back: retry)
     code.arithmetic(7, first, .register(GuestRegisters.second))
     leave(if: HostCondition.above)
     // What is known of these slots is of other pages, perhaps.

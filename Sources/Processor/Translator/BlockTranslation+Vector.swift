@@ -161,8 +161,7 @@ extension BlockTranslation {
   /// As `access`, for an operand that must be aligned to its size. That is looked at first: an access that is refused
   /// leaves no mark in the page tables.
   private mutating func alignedAccess(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
-    guard let base = address.base, let host = host(base), address.index == nil, address.segment == nil,
-      !address.isRelative, Int(address.displacement) % size == 0
+    guard let host = hostBase(of: address), Int(address.displacement) % size == 0
     else { return computedAccess(address, size: size, isWrite: isWrite, isAligned: true) }
     destroyFlags()
     // TEST of the lowest byte and size - 1.

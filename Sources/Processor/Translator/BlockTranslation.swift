@@ -69,6 +69,8 @@ struct BlockTranslation {
     case leave(HostAssembler.Fixup, FlagSource, operation: Int)
     /// Leaves at a direct branch that is taken.
     case follow(HostAssembler.Fixup, FlagSource, operation: Int)
+    /// The same to the block's own beginning.
+    case repetition(HostAssembler.Fixup, FlagSource, operation: Int)
     /// The same with the flags in the frame: at an `ExitLink` that is not linked, or where there is none.
     case leaveToLink(HostAssembler.Fixup, operation: Int, link: Int?)
     /// A taken branch to another page.
@@ -79,7 +81,7 @@ struct BlockTranslation {
     /// Whether it belongs to a branch that is taken, which it is as often as not.
     var isBranch: Bool {
       switch self {
-      case .follow, .cross: true
+      case .follow, .repetition, .cross: true
       default: false
       }
     }
@@ -361,9 +363,10 @@ struct BlockTranslation {
   mutating func emitFollow(_ fixup: HostAssembler.Fixup, _ operation: Int) {
     if isCrossing(operation) {
       cold.append(.cross(fixup, flagSource, operation: operation))
+    } else if repeatsBlock(operation) {
+      cold.append(.repetition(fixup, flagSourceOfRepetition, operation: operation))
     } else {
-      let flags = repeatsBlock(operation) ? flagSourceOfRepetition : flagSource
-      cold.append(.follow(fixup, flags, operation: operation))
+      cold.append(.follow(fixup, flagSource, operation: operation))
     }
   }
 
@@ -460,15 +463,12 @@ struct BlockTranslation {
     switch site {
     case .refill(let fixup, let flags, let request, let back, let operation):
       code.resolve(fixup)
-      let place = FrameOffset.slot(slotSet, request.slot)
-      code.arithmetic(
-        0, GuestRegisters.first, .frame(place + (request.isWrite ? SlotOffset.writePage : SlotOffset.readPage)))
+      code.arithmetic(0, GuestRegisters.first, page(ofSlot: request.slot, isWrite: request.isWrite))
       if request.isAligned {
         // TEST AL, size - 1.
         code.bytes(0xa8, UInt8(request.size - 1))
         let isRight = code.jump(if: HostCondition.zero)
-        emitSaving(of: flags)
-        returnLoans()
+        settle(flags)
         leaveHere(operations + operation, ownHandler(operation))
         code.resolve(isRight)
       }
@@ -493,34 +493,32 @@ struct BlockTranslation {
       finishJumpBack(jump, to: back)
     case .loadVectors(let fixup, let flags, let back, let operation):
       code.resolve(fixup)
-      emitSaving(of: flags)
-      returnLoans()
+      settle(flags)
       code.call(to: translator.glue.loadVectors)
       let jump = jumpBack(to: back)
       record(operations + operation, ownHandler(operation))
       finishJumpBack(jump, to: back)
     case .leave(let fixup, let flags, let operation):
       code.resolve(fixup)
-      emitSaving(of: flags)
-      returnLoans()
+      settle(flags)
       leaveHere(operations + operation, ownHandler(operation))
     case .follow(let fixup, let flags, let operation):
       code.resolve(fixup)
-      if repeatsBlock(operation) { return emitRepetition(operation, flags: flags) }
-      emitSaving(of: flags)
-      returnLoans()
+      settle(flags)
       if isLinkable(operation) {
         emitLink(operation)
       } else {
         leaveHere(operations + operation, TranslationHandlers.follow)
       }
+    case .repetition(let fixup, let flags, let operation):
+      code.resolve(fixup)
+      emitRepetition(operation, flags: flags)
     case .leaveToLink(let fixup, let operation, let link):
       code.resolve(fixup)
       leaveHere(operations + operation, TranslationHandlers.follow, link: link)
     case .cross(let fixup, let flags, let operation):
       code.resolve(fixup)
-      emitSaving(of: flags)
-      returnLoans()
+      settle(flags)
       emitCrossing(operation)
     case .crossing(let fixup, let operation, let link):
       let otherwise = code.position
@@ -544,6 +542,12 @@ struct BlockTranslation {
       code.word64(0)
       code.word64(UInt64(otherwise))
     }
+  }
+
+  /// Has flags and registers where they belong outside the block. Destroys RAX.
+  mutating func settle(_ flags: FlagSource) {
+    emitSaving(of: flags)
+    returnLoans()
   }
 
   /// Five bytes between a call that may leave and its exit record: a jump back into the block, by way of what

@@ -29,7 +29,7 @@ struct Glue {
   var refillWrite: [Int] = []
 }
 
-/// An access that its slot does not have.
+/// What is checked by a slot, and asked for where the slot does not have it.
 struct RefillRequest {
   static let limitBits: Int64 = 12
 
@@ -41,9 +41,12 @@ struct RefillRequest {
   /// The address must be a multiple of the size.
   var isAligned = false
 
-  /// As the common routines want it: where the slot is, and the last offset in a page that leaves room.
+  /// The last offset in a page that leaves room.
+  var limit: Int { 4096 - size }
+
+  /// As the common routines want it: where the slot is, and the limit.
   var code: Int32 {
-    Int32(truncatingIfNeeded: slot * MemoryLayout<PageSlot>.stride << Int(Self.limitBits) | 4096 - size)
+    Int32(truncatingIfNeeded: slot * MemoryLayout<PageSlot>.stride << Int(Self.limitBits) | limit)
   }
 }
 
