@@ -56,8 +56,9 @@ enum Invariants {
       }
       return nil
     }
-    // The instruction before the hole may have been the last one.
-    if !isCanonical(cpu.rip, cpu), !isCanonical(cpu.rip &- 15, cpu) { return "RIP is not canonical" }
+    // The instruction before the hole may have been the last one; and AMD's SYSRET does not look at where it returns to.
+    let isReturn = cpu.cpl == 3 && cpu.rip == cpu.gpr.1
+    if !isCanonical(cpu.rip, cpu), !isCanonical(cpu.rip &- 15, cpu), !isReturn { return "RIP is not canonical" }
     // WRMSR goes by what the processor could do, with five levels of paging.
     for segment in [cpu.segments.4, cpu.segments.5] where !isCanonical(segment.base, unused: 7) {
       return "a segment base is \(String(segment.base, radix: 16))"

@@ -53,6 +53,8 @@ public final class GuestMemory: @unchecked Sendable {
   public let deviceMemorySize: UInt64
   /// Bytes of RAM, ROM and device memory.
   public let mappedSize: UInt64
+  /// The host address space that all of it is in.
+  private let reservation: UnsafeMutableRawBufferPointer
   /// The memfd.
   public let descriptor: Int32
   /// Host address of the first byte; RAM is contiguous here, and ROM follows it.
@@ -119,6 +121,7 @@ public final class GuestMemory: @unchecked Sendable {
     self.readOnly = readOnly
     deviceMemorySize = deviceMemory
     mappedSize = size
+    self.reservation = UnsafeMutableRawBufferPointer(start: reservation, count: Int(size + alignment))
     descriptor = fd
     base = mapping
     // Fresh anonymous memory reads as zero and costs nothing until it is used.
@@ -130,7 +133,7 @@ public final class GuestMemory: @unchecked Sendable {
   }
 
   deinit {
-    munmap(base, Int(mappedSize))
+    munmap(reservation.baseAddress, reservation.count)
     close(descriptor)
     free(attributes)
     free(dirty)

@@ -71,7 +71,6 @@ final class SoftwareProcessor {
     self.model = model
     decoder = InstructionDecoder(model)
     translations = TranslationCache()
-    translations.onLoss = { cpu.pointee.engine.translationEpoch &+= 1 }
     blocks = BlockStore(memory: memory)
     native = NativeUnit()
     crossing = .allocate(capacity: 16)
@@ -90,6 +89,10 @@ final class SoftwareProcessor {
     guard let translator else { return }
     translator.frame.pointee.cpu = cpu
     translator.frame.pointee.attention = cpu.pointee.engine.attention
+    translations.onLoss = { [unowned translations, translator] loss in
+      if case .all = loss { cpu.pointee.engine.translationEpoch &+= 1 }
+      translator.slotStore.forget(loss, of: translations, translator.frame)
+    }
     translations.onLinkStamps = { [unowned translations, translator] in
       translator.frame.pointee.linkStamp = translations.linkStamp
       translator.frame.pointee.globalLinkStamp = translations.globalLinkStamp

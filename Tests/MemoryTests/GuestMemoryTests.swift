@@ -6,6 +6,24 @@ import X86
 @testable import Memory
 
 @Suite struct GuestMemoryTests {
+  /// Machines come and go in one process: nothing of the address space stays behind.
+  @Test func addressSpaceComesBack() throws {
+    func mappingCount() throws -> Int {
+      let file = try #require(fopen("/proc/self/maps", "r"))
+      defer { fclose(file) }
+      var count = 0
+      while true {
+        let byte = getc(file)
+        if byte == EOF { return count }
+        if byte == 10 { count += 1 }
+      }
+    }
+    let before = try mappingCount()
+    for _ in 0..<300 { _ = try GuestMemory(size: 3 << 20) }
+    // Other tests map something meanwhile, too.
+    #expect(try mappingCount() < before + 150)
+  }
+
   /// Contents that are deferred are there for whoever looks, by whatever way, and only once.
   @Test func deferredContentsComeBeforeAnyLook() throws {
     let chunk = UInt64(DeferredContents.chunkSize)

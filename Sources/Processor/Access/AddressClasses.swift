@@ -41,7 +41,7 @@ struct AddressClasses<Region: AddressRegion> {
   @inline(__always) static func region(_ address: UInt64) -> UInt64 { address &>> Region.shift }
 
   @inline(__always)
-  private static func bit(_ address: UInt64) -> Int {
+  static func bit(_ address: UInt64) -> Int {
     let region = region(address)
     return Int(truncatingIfNeeded: (region ^ region &>> Region.classShift) & (1 &<< Region.classShift &- 1))
   }

@@ -16,8 +16,8 @@ struct CodePlace {
     self.limit = isFlat ? ~0 : limit
   }
 
-  /// Whether all bytes of an instruction of the block are within the limit.
-  func holds(_ op: Operation) -> Bool { start &+ UInt64(op.offset) &+ UInt64(op.length) &- 1 <= UInt64(limit) }
+  /// How many bytes may be fetched from `offset` bytes into the block on; none if it is beyond the limit.
+  func room(at offset: Int) -> Int { Int(limit) &- Int(truncatingIfNeeded: start) &- offset &+ 1 }
 }
 
 extension CodeBlock {

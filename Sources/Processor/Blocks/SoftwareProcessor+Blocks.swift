@@ -67,20 +67,20 @@ extension SoftwareProcessor {
     var ended = false
     while !ended, count < longest, offset < available {
       let code = UnsafePointer(bytes.assumingMemoryBound(to: UInt8.self)) + offset
-      var failure = decoder.decode(code, count: available - offset, mode: mode)
+      let room = place.room(at: offset)
+      var failure =
+        room > 0 ? decoder.decode(code, count: min(available - offset, room), mode: mode) : .truncated
       if failure == .truncated {
         if count > 0 { break }
+        guard room > available else { throw .generalProtection() }
         let second = try translateFetch(linear((start | 0xfff) &+ 1))
         secondPage = second.rawValue
-        failure = decodeAcross(code, available, second, mode)
+        failure = decodeAcross(code, available, second, limit: room, mode)
+        guard failure != .truncated else { throw .generalProtection() }
       }
       var op: Operation
       if failure == nil {
         op = decoder.operands(offset: offset, number: count)
-        if !place.holds(op) {
-          if count > 0 { break }
-          throw .generalProtection()
-        }
         ended = select(&op, code, mode, place, start: Int(physical.rawValue & 0xfff))
       } else {
         op = decoder.placeholder(
@@ -112,14 +112,14 @@ extension SoftwareProcessor {
     return op
   }
 
-  /// Decodes an instruction whose first bytes end a page.
+  /// Decodes an instruction whose first bytes end a page, and of which `limit` bytes may be fetched.
   private func decodeAcross(
-    _ code: UnsafePointer<UInt8>, _ count: Int, _ second: GuestPhysicalAddress, _ mode: CodeMode
+    _ code: UnsafePointer<UInt8>, _ count: Int, _ second: GuestPhysicalAddress, limit: Int, _ mode: CodeMode
   ) -> InstructionDecoder.Failure? {
     let rest = (memory.hostPage(of: second) ?? floatingBus).assumingMemoryBound(to: UInt8.self)
     let buffer = crossing
     for index in 0..<15 { buffer[index] = index < count ? code[index] : rest[index - count] }
-    return decoder.decode(buffer, count: 15, mode: mode)
+    return decoder.decode(buffer, count: min(15, limit), mode: mode)
   }
 
   /// The operation that leads from a block's end to what follows.

@@ -90,7 +90,11 @@ enum FlagsAndInterrupts {
     let cpu = processor.cpu
     switch try interruptFlag(processor) {
     case .real:
-      guard cpu.pointee.rflags & RFLAGS.if == 0 else { return .next }
+      guard cpu.pointee.rflags & RFLAGS.if == 0 else {
+        // One that was cast here before, over the same instruction, is over.
+        cpu.pointee.interruptShadow = []
+        return .next
+      }
       cpu.pointee.rflags |= RFLAGS.if
       processor.castShadow(.STI, over: processor.truncateToCode(processor.nextAddress(after: op)))
       return processor.hasWaitingEvents ? .serialize : .next

@@ -52,17 +52,23 @@ extension BlockTranslation {
     let second = GuestRegisters.second
     code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
     leaveIfEventsWait()
-    // No shadow where interrupts were let in before.
+    // No shadow where interrupts were let in before; nor one that was cast here earlier, over the same instruction.
+    setShadow([])
     test(StateOffset.rflags, RFLAGS.if)
     let wasSet = code.jump(if: HostCondition.notZero)
     code.arithmetic(1, state(StateOffset.rflags), immediate: Int32(RFLAGS.if), size: 4)
-    code.instruction(
-      .primary, 0xc6, reg: 0, state(StateOffset.interruptShadow), size: 1,
-      immediate: Int64(InterruptShadow.STI.rawValue), immediateSize: 1)
+    setShadow(.STI)
     loadAddress(ofPlace: nextPlace, into: second)
     code.store(second, state(StateOffset.shadowAddress))
     code.resolve(wasSet)
     return true
+  }
+
+  /// The state's address is in RAX.
+  private mutating func setShadow(_ shadow: InterruptShadow) {
+    code.instruction(
+      .primary, 0xc6, reg: 0, state(StateOffset.interruptShadow), size: 1, immediate: Int64(shadow.rawValue),
+      immediateSize: 1)
   }
 
   /// STAC and CLAC under SMAP: another table of pages. Slots that were filled while the rights were wider are emptied

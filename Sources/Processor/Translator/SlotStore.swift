@@ -7,34 +7,61 @@ final class SlotStore {
   private typealias Slots = UnsafeMutablePointer<PageSlot>
 
   private static let count = Int(PageSlotCount)
+  private static let setCount = 2
   /// For each set and address space, one set of slots, and of what epoch they are.
   private let slots: UnsafeMutablePointer<PageSlot>
   private var epochs: [UInt64]
 
+  /// No epoch is this.
+  private static let never: UInt64 = ~0
+
   init() {
-    slots = .allocate(capacity: 2 * TranslationCache.spaceCount * Self.count)
-    slots.initialize(repeating: PageSlot(), count: 2 * TranslationCache.spaceCount * Self.count)
-    epochs = Array(repeating: ~0, count: 2 * TranslationCache.spaceCount)
+    let total = Self.setCount * TranslationCache.spaceCount
+    slots = .allocate(capacity: total * Self.count)
+    slots.initialize(repeating: PageSlot(), count: total * Self.count)
+    epochs = Array(repeating: Self.never, count: total)
   }
 
   deinit { slots.deallocate() }
 
-  /// Puts a set's slots aside and brings those of the table `new`, or empties them.
-  ///
-  /// - Parameter space: the address space that a table is of; nil where slots have had other rights (STAC).
+  private func place(_ set: Int, _ space: Int) -> Int { set * TranslationCache.spaceCount + space }
+
+  private func header(
+    _ set: Int, of frame: UnsafeMutablePointer<TranslationFrame>
+  ) -> UnsafeMutablePointer<PageSlots> {
+    (UnsafeMutableRawPointer(frame) + FrameOffset.set(set, 0)).assumingMemoryBound(to: PageSlots.self)
+  }
+
+  private func current(_ set: Int, of frame: UnsafeMutablePointer<TranslationFrame>) -> Slots {
+    (UnsafeMutableRawPointer(frame) + FrameOffset.slot(set, 0)).assumingMemoryBound(to: PageSlot.self)
+  }
+
+  /// Puts a set's slots aside and brings those of the table `new`, or empties them. Slots that hold nothing but global pages
+  /// are good for another address space, too, and stay.
   func exchange(
-    _ set: Int, of frame: UnsafeMutablePointer<TranslationFrame>,
-    from space: (UnsafeMutablePointer<TLBEntry>) -> Int?, to new: UnsafeMutablePointer<TLBEntry>, epoch: UInt64
+    _ set: Int, of frame: UnsafeMutablePointer<TranslationFrame>, _ translations: TranslationCache,
+    to new: UnsafeMutablePointer<TLBEntry>, epoch: UInt64
   ) {
-    let raw = UnsafeMutableRawPointer(frame) + FrameOffset.set(set, 0)
-    let header = raw.assumingMemoryBound(to: PageSlots.self)
-    let current = (UnsafeMutableRawPointer(frame) + FrameOffset.slot(set, 0)).assumingMemoryBound(to: PageSlot.self)
-    if header.pointee.epoch == epoch, let old = header.pointee.tlb, let number = space(old) {
-      place(set, number).update(from: current, count: Self.count)
-      epochs[set * TranslationCache.spaceCount + number] = epoch
+    // Slots that have had other rights (STAC) are not put aside.
+    let context = set == 0 ? TranslationCache.Context.supervisor : .user
+    let header = header(set, of: frame)
+    let current = current(set, of: frame)
+    let newSpace = translations.space(of: new, context)
+    if header.pointee.epoch == epoch, let old = header.pointee.tlb,
+      let oldSpace = translations.space(of: old, context)
+    {
+      if set == 0, let newSpace,
+        ![oldSpace, newSpace].contains(where: { translations.spaces[$0].hasLocalSupervisorPages })
+      {
+        header.pointee.tlb = new
+        return
+      }
+      let place = place(set, oldSpace)
+      (slots + place * Self.count).update(from: current, count: Self.count)
+      epochs[place] = epoch
     }
-    if let number = space(new), epochs[set * TranslationCache.spaceCount + number] == epoch {
-      current.update(from: place(set, number), count: Self.count)
+    if let newSpace, epochs[place(set, newSpace)] == epoch {
+      current.update(from: slots + place(set, newSpace) * Self.count, count: Self.count)
       header.pointee.isListed = 0
     } else {
       current.update(repeating: frame.pointee.emptySlot, count: Self.count)
@@ -46,7 +73,37 @@ final class SlotStore {
     header.pointee.keptCount = 0
   }
 
-  private func place(_ set: Int, _ space: Int) -> Slots {
-    slots + (set * TranslationCache.spaceCount + space) * Self.count
+  /// Forgets what is taken from the TLB, with the epoch or before the next code is entered.
+  func forget(
+    _ loss: TranslationCache.Loss, of translations: TranslationCache, _ frame: UnsafeMutablePointer<TranslationFrame>
+  ) {
+    switch loss {
+    case .all: break
+    case .local(let number):
+      let space = translations.spaces[number]
+      for set in 0..<Self.setCount {
+        epochs[place(set, number)] = Self.never
+        let header = header(set, of: frame)
+        guard let table = header.pointee.tlb, space.tables.holds(table) else { continue }
+        if table == space.tables.table(.supervisor), !space.hasLocalSupervisorPages { continue }
+        header.pointee.epoch = Self.never
+      }
+    case .page(let page):
+      forgetSlots(of: frame) { $0.readPage == page || $0.writePage == page }
+    case .writes(let hostPage):
+      forgetSlots(of: frame) { $0.writePage &+ $0.writeAddend == hostPage }
+    }
+  }
+
+  /// Empties slots that are in use, and forgets all that are not.
+  @inline(__always)
+  private func forgetSlots(
+    of frame: UnsafeMutablePointer<TranslationFrame>, where isLost: (PageSlot) -> Bool
+  ) {
+    for place in epochs.indices { epochs[place] = Self.never }
+    for set in 0..<Self.setCount {
+      let current = current(set, of: frame)
+      for number in 0..<Self.count where isLost(current[number]) { current[number] = frame.pointee.emptySlot }
+    }
   }
 }

@@ -140,14 +140,12 @@ extension SoftwareProcessor {
 
   fileprivate func exchangeSlots(_ set: Int) {
     guard let translator, let table = cpu.pointee.engine.tlb else { return }
-    let context = set == 0 ? TranslationCache.Context.supervisor : .user
     translator.slotStore.exchange(
-      set, of: translator.frame, from: { translations.space(of: $0, context) }, to: table,
-      epoch: cpu.pointee.engine.translationEpoch)
+      set, of: translator.frame, translations, to: table, epoch: cpu.pointee.engine.translationEpoch)
   }
 
   fileprivate func fillForTranslation(_ address: UInt64, isWrite: Bool) -> Bool {
-    let epoch = cpu.pointee.engine.translationEpoch
+    let losses = translations.lossCount
     let deaths = blocks.deathCount
     do throws(GuestFault) {
       _ = try translate(linear(address), for: isWrite ? .write : .read, rights: .current)
@@ -156,7 +154,7 @@ extension SoftwareProcessor {
       return false
     }
     // Marking a page as accessed is a write, which may have dropped code.
-    guard cpu.pointee.engine.translationEpoch == epoch, blocks.deathCount == deaths,
+    guard translations.lossCount == losses, blocks.deathCount == deaths,
       let table = cpu.pointee.engine.tlb
     else { return false }
     let entry = table[TranslationCache.index(of: address)]

@@ -131,6 +131,79 @@ struct TranslationCacheTests {
     }
   }
 
+  /// An address space that takes another's place goes on with its global pages, and with no other.
+  @Test func globalPagesOutlastTheirSpace() {
+    let cache = TranslationCache()
+    for root in 1...UInt64(TranslationCache.spaceCount) {
+      cache.select(root: root << 12, flushes: false)
+      fill(cache, 60)
+      fill(cache, 20, isGlobal: true)
+    }
+    for root in 0x100...0x110 as ClosedRange<UInt64> {
+      cache.select(root: root << 12, flushes: false)
+      #expect(pages(cache) == 20)
+      fill(cache, 60)
+      fill(cache, 20, isGlobal: true)
+      #expect(pages(cache) == 60)
+    }
+  }
+
+  /// INVLPG finds the blocks on a page among many whose pages share its chain, and those that may reach into it.
+  @Test func blocksOfOnePageAreForgotten() {
+    let cache = TranslationCache()
+    cache.select(root: 0x1000, flushes: false)
+    let block = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CodeBlock>.size, alignment: 8)
+      .bindMemory(to: CodeBlock.self, capacity: 1)
+    block.pointee.key = CodeMode.flat.rawValue
+    defer { block.deallocate() }
+    // Each page has its blocks at other offsets, so that each has an entry of its own. Pages 512 and 1024 apart share a
+    // chain; 8 and 32,777 share a class as well, as do 520 and 33,289.
+    let pages: [UInt64] = [8, 9, 520, 1032, 32_777, 33_289]
+    func address(_ index: Int, _ number: Int) -> UInt64 { pages[index] << 12 | UInt64(index * 96 + number * 8) }
+    func known(_ index: Int) -> Int {
+      (0..<12).count { number in
+        let entry = cache.blocks[Chain.blockIndex(address(index, number))]
+        return entry.block != nil && entry.tag == address(index, number)
+      }
+    }
+    for _ in 0..<3 {
+      for index in pages.indices {
+        for number in 0..<12 {
+          cache.remember(block, rip: address(index, number), table: cache.table(.supervisor))
+        }
+      }
+      let before = pages.indices.map(known)
+      let stamp = cache.linkStamp
+      cache.flush(page: pages[2] << 12)
+      #expect(known(2) == 0 && cache.linkStamp != stamp)
+      #expect(pages.indices.filter { $0 != 2 }.allSatisfy { known($0) == before[$0] })
+      // From the page before, too.
+      cache.flush(page: 10 << 12)
+      #expect(known(1) == 0 && known(0) == before[0])
+      let last = cache.linkStamp
+      cache.flush(page: 700 << 12)
+      #expect(cache.linkStamp == last)
+    }
+  }
+
+  /// Whoever has copies hears of what is lost.
+  @Test func lossesAreNamed() {
+    let cache = TranslationCache()
+    var losses: [String] = []
+    cache.onLoss = { losses.append("\($0)") }
+    cache.select(root: 0x1000, flushes: false)
+    fill(cache, 20, isGlobal: true)
+    #expect(!cache.spaces[cache.current].hasLocalSupervisorPages)
+    fill(cache, 30)
+    #expect(cache.spaces[cache.current].hasLocalSupervisorPages)
+    cache.flush(page: 0x3123)
+    cache.protect(hostPage: 1 << 20 | 7 << 12)
+    cache.select(root: 0x1000, flushes: true)
+    #expect(!cache.spaces[cache.current].hasLocalSupervisorPages)
+    cache.flushAll()
+    #expect(losses == ["page(12288)", "writes(1077248)", "local(0)", "all"] && cache.lossCount == 4)
+  }
+
   /// What a change of address spaces costs. Prints; set RINGSIDE_BENCH to run it.
   @Test(.enabled(if: getenv("RINGSIDE_BENCH") != nil)) func costs() {
     let cache = TranslationCache()

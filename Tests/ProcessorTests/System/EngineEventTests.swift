@@ -85,6 +85,23 @@ import X86
     #expect(test.cpu.pointee.rip == Layout.code + 2 && test.cpu.pointee.interruptShadow == [])
   }
 
+  /// STI where interrupts are let in already casts no shadow, even if it did the last time.
+  @Test func repeatedSTI() throws {
+    // STI; DEC ECX; JNZ to the STI; HLT.
+    let (test, engine) = Self.prepare([0xfb, 0xff, 0xc9, 0x75, 0xfb, Self.hlt], handlers: [:])
+    test.cpu.pointee.gpr.1 = 5
+    #expect(try Self.run(test, engine, budget: 1) == .budgetSpent)
+    #expect(test.cpu.pointee.interruptShadow == .STI)
+    for _ in 0..<2 {
+      // All but the last has run on from one STI to the next.
+      #expect(try Self.run(test, engine, budget: 3) == .budgetSpent)
+      #expect(test.cpu.pointee.rip == Layout.code + 1 && test.cpu.pointee.interruptShadow == [])
+    }
+    test.cpu.pointee.wantsInterruptWindow = 1
+    #expect(try Self.run(test, engine) == .interruptWindow)
+    #expect(test.cpu.pointee.rip == Layout.code + 1)
+  }
+
   /// A budget that ends behind STI takes nothing from its shadow.
   @Test func shadowOutlastsABudget() throws {
     // STI; INC RCX; INC RCX; HLT.

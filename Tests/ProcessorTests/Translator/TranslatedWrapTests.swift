@@ -57,6 +57,34 @@ struct TranslatedWrapTests {
     }
   }
 
+  /// What would be no instruction beyond the limit is not looked at: #GP, not #UD. Neither is the rest of one that the limit
+  /// cuts, be it the end of its page, too.
+  @Test(arguments: [0xffff, 0xf123]) func noInstructionBeyondTheLimit(_ limit: UInt64) throws {
+    let twins = TwinMachines(.protected32)
+    let base: UInt64 = 0x7_0000
+    for (code, length) in [([0x90, 0xfe, 0x53], 1), ([0x90, 0x0f, 0x04], 2), ([0x0f, 0x04], 1), ([0xfe, 0x53], 2)]
+      as [([UInt8], UInt64)]
+    {
+      for distance in 0..<3 as Range<UInt64> {
+        // So many bytes are within the limit.
+        let inside = length - min(length, 1) + distance
+        guard inside > 0 else { continue }
+        twins.place(code + [UInt8](repeating: Self.hlt, count: 16), at: base + limit + 1 - inside)
+        twins.restart(at: limit + 1 - inside)
+        twins.each {
+          $0.cpu.pointee.segments.1 = Self.segment(
+            base, limit: UInt32(limit), attributes: 0x9b | SegmentAttributes.big)
+          $0.cpu.pointee.cpl = 0
+          $0.cpu.pointee.segments.2 = Self.segment(0, limit: ~0, attributes: 0x93 | SegmentAttributes.big)
+        }
+        twins.set(4, Layout.stack)
+        #expect(try twins.run("\(code), limit \(limit), \(inside) inside") == .halt)
+        let isUndefined = inside >= UInt64(code.count)
+        #expect(twins.cpu.rip == TwinMachines.handler(isUndefined ? 6 : 13) + 1, "\(code), \(inside) inside")
+      }
+    }
+  }
+
   /// 32-bit accesses at the end of a segment, with bases that make them wrap around at 4 GiB: #GP before anything else.
   @Test(arguments: [0, 0x6_0000, 0xffff_fff0, 0x8000_0000] as [UInt64], [0xfff, 0xffff_ffff, 0x1001, 2] as [UInt32])
   func dataLimits(_ base: UInt64, _ limit: UInt32) throws {
