@@ -103,7 +103,7 @@ import Testing
     }
     try image.close()
     guard format == .qcow2 else { return }
-    let report = try Qcow2Check(HostFile(path: path, isReadOnly: true)).examine()
+    let report = try Qcow2Check(reading(path)).examine()
     #expect(report.isSound && report.leaks == 0, "\(report.problems)")
     let theirReport = try Tool.run("qemu-img check --output=json '\(path)'")
     for (name, number) in [
@@ -141,7 +141,7 @@ import Testing
     var random = SeededRandom(seed: own.clusterSize)
     let scratch = try Scratch()
     let bytes = Self.disk(4 << 20, &random)
-    let source = try RawImage(HostFile(path: scratch.file("disk.raw", bytes), isReadOnly: true))
+    let source = try RawImage(reading(scratch.file("disk.raw", bytes)))
     var creation = Qcow2Creation(size: UInt64(bytes.count))
     creation.clusterSize = own.clusterSize
     creation.version = own.version
@@ -223,7 +223,7 @@ import Testing
       }
       try image.close()
       try Tool.run("cd '\(scratch.path)' && qemu-img convert -f \(format) -O raw level\(level) flat")
-      let other = try RawImage(HostFile(path: scratch.file("flat"), isReadOnly: true)).contents()
+      let other = try RawImage(reading(scratch.file("flat"))).contents()
       #expect(flat.difference(from: other) == nil, "level \(level), as qemu-img reads it")
     }
     // All of the chain in one, by a rebase here and by one there.
@@ -273,13 +273,13 @@ import Testing
         try ownTurn(path, version, &flat, &snapshots, &random)
       }
       try Tool.check(path)
-      let report = try Qcow2Check(HostFile(path: path, isReadOnly: true)).examine()
+      let report = try Qcow2Check(reading(path)).examine()
       #expect(report.isSound && report.leaks == 0, "round \(round): \(report.problems)")
       let image = try patiently { try ImageReference(path: path, isReadOnly: true).open { _ in } }
       #expect(flat.difference(from: try image.contents()) == nil, "round \(round)")
       try image.close()
       try Tool.run("qemu-img convert -f qcow2 -O raw '\(path)' '\(scratch.file("flat"))'")
-      let other = try RawImage(HostFile(path: scratch.file("flat"), isReadOnly: true)).contents()
+      let other = try RawImage(reading(scratch.file("flat"))).contents()
       #expect(flat.difference(from: other) == nil, "round \(round), as qemu-img reads it")
     }
     for (name, flat) in snapshots {

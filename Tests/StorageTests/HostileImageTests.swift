@@ -197,6 +197,26 @@ import Testing
     try image.close()
   }
 
+  /// Where one of the image's own tables is, there is nothing else, be it only a snapshot's: the table changes in place.
+  @Test(arguments: [true, false]) func tablesBelongToNobodyElse(isSnapshot: Bool) throws {
+    var bytes = try Self.image()
+    let l1 = UInt64(bytes.bigEndian(at: Field.l1Offset) as UInt64)
+    let snapshot = Int(bytes.bigEndian(at: Field.snapshotsOffset) as UInt64)
+    let snapshotL1 = Int(bytes.bigEndian(at: snapshot) as UInt64)
+    let l2 = Int((bytes.bigEndian(at: Int(l1)) as UInt64) & 0xff_ffff_ffff_fe00)
+    bytes.setBigEndian(l1, at: isSnapshot ? snapshotL1 : l2)
+    let file = MemoryFile(bytes)
+    let problems = try Qcow2Check(file).examine().problems
+    let wanted = isSnapshot ? "where no L2 table can be" : "where a table is"
+    #expect(problems.contains { $0.contains("offset \(l1), \(wanted)") }, "\(problems)")
+    try Qcow2Check(file).repair(.all)
+    let image = try Qcow2Image(file, backing: nil)
+    for offset in [100, 900_000] { try image.write([UInt8](repeating: 9, count: 6000), at: offset) }
+    try image.close()
+    let after = try Qcow2Check(file).examine()
+    #expect(after.isSound && after.leaks == 0, "\(after.problems)")
+  }
+
   /// A file that ends too early, at any length.
   @Test func truncatedImages() throws {
     let bytes = try Self.image()
@@ -253,7 +273,7 @@ import Testing
     let path = scratch.file("huge.qcow2")
     try Tool.run("qemu-img create -q -f qcow2 -o cluster_size=512 '\(path)' 1M && truncate -s 200G '\(path)'")
     let error = try #require(throws: ImageFailure.self) {
-      _ = try Qcow2Check(HostFile(path: path, isReadOnly: true)).examine()
+      _ = try Qcow2Check(reading(path)).examine()
     }
     #expect("\(error)".contains("clusters"), "\(error)")
     // Snapshots whose tables together are larger than any memory.
@@ -411,7 +431,7 @@ import Testing
     let path = scratch.file("image")
     try Tool.run("qemu-img convert -f raw -O \(options) '\(raw)' '\(path)'")
     let name = options.contains("twoGb") ? scratch.file("image-s001") : path
-    let bytes = try RawImage(HostFile(path: name, isReadOnly: true)).contents()
+    let bytes = try RawImage(reading(name)).contents()
     // Where headers and tables are.
     let places = bytes.indices.filter { bytes[$0] != 0 && ($0 < 1 << 17 || $0 & 0xff == 0) }
     for _ in 0..<400 {

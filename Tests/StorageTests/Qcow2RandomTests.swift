@@ -57,16 +57,16 @@ import Testing
       #expect(flat.difference(from: try image.contents()) == nil, "round \(round)")
       try image.close()
       try Tool.check(path)
-      let report = try Qcow2Check(HostFile(path: path, isReadOnly: true)).examine()
+      let report = try Qcow2Check(reading(path)).examine()
       #expect(report.isSound && report.leaks == 0, "\(report.problems)")
     }
     try Tool.run("qemu-img convert -f qcow2 -O raw '\(path)' '\(scratch.file("disk.raw"))'")
-    let other = try RawImage(HostFile(path: scratch.file("disk.raw"), isReadOnly: true)).contents()
+    let other = try RawImage(reading(scratch.file("disk.raw"))).contents()
     #expect(flat.difference(from: other) == nil)
     for (name, flat) in snapshots {
       try Tool.run("qemu-img convert -l '\(name)' -f qcow2 -O raw '\(path)' '\(scratch.file("snapshot.raw"))'")
       // qemu-img gives a snapshot's contents the disk's size of today.
-      let other = try RawImage(HostFile(path: scratch.file("snapshot.raw"), isReadOnly: true)).contents()
+      let other = try RawImage(reading(scratch.file("snapshot.raw"))).contents()
       var expected = flat
       expected.resize(to: other.count)
       if other.count <= flat.bytes.count { #expect(expected.difference(from: other) == nil, "snapshot \(name)") }

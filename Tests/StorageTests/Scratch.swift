@@ -39,6 +39,9 @@ func patiently<Value>(_ body: () throws -> Value) throws -> Value {
   return try body()
 }
 
+/// A file that is only read.
+func reading(_ path: String) throws -> HostFile { try patiently { try HostFile(path: path, isReadOnly: true) } }
+
 /// A tool of the host's that judges images.
 enum Tool {
   /// Runs a command line in a shell. Returns what it printed, on either output; fails unless it ends with `status`.

@@ -464,33 +464,24 @@ struct BlockTranslation {
     case .refill(let fixup, let flags, let request, let back, let operation):
       code.resolve(fixup)
       code.arithmetic(0, GuestRegisters.first, page(ofSlot: request.slot, isWrite: request.isWrite))
-      if request.isAligned {
-        // TEST AL, size - 1.
-        code.bytes(0xa8, UInt8(request.size - 1))
-        let isRight = code.jump(if: HostCondition.zero)
-        settle(flags)
-        leaveHere(operations + operation, ownHandler(operation))
-        code.resolve(isRight)
-      }
       if case .recipe = flags {
         code.move(GuestRegisters.second, GuestRegisters.first)
         emitSaving(of: flags)
         code.move(GuestRegisters.first, GuestRegisters.second)
       }
-      code.byte(0x41)
-      code.byte(0xbb)
-      code.word32(request.code)
       // It may leave.
       returnLoans()
+      let lacksRoom = emitRoomCheck(request)
+      code.loadAddress(GuestRegisters.second, .frame(FrameOffset.slot(slotSet, request.slot)))
       code.call(to: request.isWrite ? translator.glue.refillWrite[slotSet] : translator.glue.refillRead[slotSet])
       let jump = jumpBack(to: back)
-      if request.isGroup {
-        record(operations + operation, TranslationHandlers.refuseGroup)
-        code.word64(Translator.address(ownHandler(operation)))
-      } else {
-        record(operations + operation, ownHandler(operation))
-      }
+      record(operations + operation, ownHandler(operation))
       finishJumpBack(jump, to: back)
+      guard let lacksRoom else { return }
+      code.resolve(lacksRoom)
+      guard request.isGroup else { return leaveHere(operations + operation, ownHandler(operation)) }
+      leaveHere(operations + operation, TranslationHandlers.refuseGroup)
+      code.word64(Translator.address(ownHandler(operation)))
     case .loadVectors(let fixup, let flags, let back, let operation):
       code.resolve(fixup)
       settle(flags)
@@ -542,6 +533,21 @@ struct BlockTranslation {
       code.word64(0)
       code.word64(UInt64(otherwise))
     }
+  }
+
+  /// Returns a jump that is taken unless there is room in its page for what is at the address in RAX. Destroys R11.
+  private mutating func emitRoomCheck(_ request: RefillRequest) -> HostAssembler.Fixup? {
+    guard request.size > 1 else { return nil }
+    guard !request.isAligned else {
+      // TEST AL, size - 1.
+      code.bytes(0xa8, UInt8(request.size - 1))
+      return code.jump(if: HostCondition.notZero)
+    }
+    let second = GuestRegisters.second
+    code.load(second, .register(GuestRegisters.first), size: 4)
+    code.arithmetic(4, .register(second), immediate: 0xfff, size: 4)
+    code.arithmetic(7, .register(second), immediate: Int32(request.limit), size: 4)
+    return code.jump(if: HostCondition.above)
   }
 
   /// Has flags and registers where they belong outside the block. Destroys RAX.

@@ -74,7 +74,7 @@ enum TranslationHandlers {
     }
   }
 
-  /// The check of a group of accesses failed at `op`, which the chain runs.
+  /// A group of accesses crosses into another page at `op`, which the chain runs.
   static let refuseGroup: OperationHandler = { cpu, op, a, b, result, kind in
     return noteRefusal(cpu)(cpu, op, a, b, result, kind)
   }
@@ -119,15 +119,14 @@ extension SoftwareProcessor {
     translator.link(record, on: page, to: block, by: displacement, isGlobal: isGlobal)
   }
 
-  /// Translated code has left because a group of accesses could not be checked. Where one crosses into another page, its
-  /// accesses may be all right one by one. Returns the handler of the instruction at which it left.
+  /// Translated code has left because a group of accesses crosses into another page. One by one they may be all right.
+  /// Returns the handler of the instruction at which it left.
   fileprivate func noteRefusedGroup() -> OperationHandler {
     guard let translator, let block = cpu.pointee.engine.block,
       let record = translator.frame.pointee.record
     else { return Chain.semanticHandler }
     let own = UnsafeRawPointer(record + 1).loadUnaligned(as: OperationHandler.self)
-    let (_, address, request, _) = translator.frame.pointee.scratch
-    guard address & 0xfff > request & 0xfff, block.pointee.isDead == 0 else { return own }
+    guard block.pointee.isDead == 0 else { return own }
     // Often: not once in a while, as a pointer that walks through memory does at the end of each page.
     let budget = cpu.pointee.engine.budget
     let distance = block.pointee.refusalBudget &- budget

@@ -23,16 +23,14 @@ struct Glue {
   /// Called with the CPU state in RAX.
   var bringVectors = 0
   var putVectors = 0
-  /// Called with an address in RAX that a slot does not have and a `RefillRequest` in R11D. Comes back with the address in
-  /// R11 and its distance to the host's page in RAX. An exit record follows the five bytes behind the call. Indexed by set.
+  /// Called with an address in RAX whose page a slot does not have, and the slot's place in R11. Comes back with the address
+  /// in R11 and its distance to the host's page in RAX. An exit record follows the five bytes behind the call. Indexed by set.
   var refillRead: [Int] = []
   var refillWrite: [Int] = []
 }
 
 /// What is checked by a slot, and asked for where the slot does not have it.
 struct RefillRequest {
-  static let limitBits: Int64 = 12
-
   var slot: Int
   var isWrite: Bool
   /// Bytes, and whether they are those of several accesses.
@@ -43,11 +41,6 @@ struct RefillRequest {
 
   /// The last offset in a page that leaves room.
   var limit: Int { 4096 - size }
-
-  /// As the common routines want it: where the slot is, and the limit.
-  var code: Int32 {
-    Int32(truncatingIfNeeded: slot * MemoryLayout<PageSlot>.stride << Int(Self.limitBits) | limit)
-  }
 }
 
 extension HostAssembler {
@@ -466,10 +459,11 @@ extension Translator {
     let rcx = HostRegister.rcx
     let r11 = HostRegister.r11
     let tag = isWrite ? TLBOffset.writeTag : TLBOffset.readTag
+    let page = isWrite ? SlotOffset.writePage : SlotOffset.readPage
+    let addend = isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend
     let start = code.position
     code.store(rcx, .frame(FrameOffset.scratch))
     code.store(rax, .frame(FrameOffset.scratch + 8))
-    code.store(r11, .frame(FrameOffset.scratch + 16))
     let again = code.position
     // The entry's place: see `TranslationCache.index`; 32 bytes each.
     code.move(rcx, rax)
@@ -478,20 +472,10 @@ extension Translator {
     code.instruction(.primary, 0xc1, reg: 5, .register(rcx), size: 4, immediate: 7, immediateSize: 1)
     code.arithmetic(4, .register(rcx), immediate: Int32((TranslationCache.pageCount - 1) << 5), size: 4)
     code.arithmetic(0, rcx, .frame(FrameOffset.set(set, SlotSetOffset.tlb)))
-    code.arithmetic(5, rax, Self.state(rcx, tag))
-    code.arithmetic(4, .register(r11), immediate: Int32(1 << RefillRequest.limitBits - 1), size: 4)
-    code.arithmetic(7, rax, .register(r11))
-    let isMiss = code.jump(if: HostCondition.above)
-    // The slot's place.
-    code.load(r11, .frame(FrameOffset.scratch + 16), size: 4)
-    code.instruction(
-      .primary, 0xc1, reg: 5, .register(r11), size: 4, immediate: RefillRequest.limitBits, immediateSize: 1)
-    code.loadAddress(rax, .frame(FrameOffset.slot(set, 0)))
-    code.arithmetic(0, r11, .register(rax))
-    let page = isWrite ? SlotOffset.writePage : SlotOffset.readPage
-    let addend = isWrite ? SlotOffset.writeAddend : SlotOffset.readAddend
+    code.arithmetic(4, .register(rax), immediate: -4096)
+    code.arithmetic(7, rax, Self.state(rcx, tag))
+    let isMiss = code.jump(if: HostCondition.notZero)
     func fillSlot() {
-      code.load(rax, Self.state(rcx, tag))
       code.store(rax, Self.state(r11, page))
       code.load(rcx, Self.state(rcx, TLBOffset.host))
       code.arithmetic(5, rcx, .register(rax))
@@ -504,9 +488,10 @@ extension Translator {
     }
     // What is not empty is on the list. It has to be there twice where rights are widened, as they are at CPL 0 only.
     if set != 0 {
-      code.load(rax, Self.state(r11, page))
-      code.arithmetic(7, rax, .frame(FrameOffset.emptySlot + SlotOffset.readPage))
-      let isEmpty = code.jump(if: HostCondition.zero)
+      // TEST byte, 1: see `noPage`.
+      code.instruction(
+        .primary, 0xf6, reg: 0, Self.state(r11, page), size: 1, immediate: 1, immediateSize: 1)
+      let isEmpty = code.jump(if: HostCondition.notZero)
       fillSlot()
       code.move(rax, rcx)
       finish()
@@ -525,8 +510,7 @@ extension Translator {
     finish()
 
     code.resolve(isMiss)
-    code.arithmetic(7, .register(rax), immediate: 0xfff)
-    let crosses = code.jump(if: HostCondition.belowOrEqual)
+    code.store(r11, .frame(FrameOffset.scratch + 16))
     for register in Self.volatileRegisters { code.push(register) }
     code.arithmetic(5, .register(HostRegister.rsp), immediate: 8)
     emitIfVectorsAreLoaded(&code, call: glue.putVectors)
@@ -545,7 +529,6 @@ extension Translator {
     code.load(rax, .frame(FrameOffset.scratch + 8))
     code.load(r11, .frame(FrameOffset.scratch + 16))
     code.jump(to: again)
-    code.resolve(crosses)
     code.resolve(isRefused)
     code.load(rcx, .frame(FrameOffset.scratch))
     emitLeaveBehindCall(&code)

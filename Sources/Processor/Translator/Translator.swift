@@ -72,8 +72,8 @@ final class Translator {
   static let refusalLimit: UInt32 = 16
   static let refusalDistance: Int64 = 1024
 
-  /// A page that no slot holds: addresses on it are not canonical, and nobody can guess it. Behind it is a page of zeros,
-  /// so that a guess would harm nobody but the guest.
+  /// What an empty slot has for a page: addresses there are not canonical, and nobody can guess it. Behind it are zeros, so
+  /// that a guess would harm nobody but the guest. It is odd, as no page is.
   let noPage: UInt64
   private let emptyPage: UnsafeMutableRawPointer
 
@@ -102,7 +102,7 @@ final class Translator {
     operands = .allocate(capacity: Self.longestBlock * Self.operandCapacity)
     emptyPage = .allocate(byteCount: 4096, alignment: 4096)
     emptyPage.initializeMemory(as: UInt8.self, repeating: 0, count: 4096)
-    noPage = 0x4000_0000_0000_0000 | UInt64.random(in: 0..<1 << 60) & ~0xfff
+    noPage = 0x4000_0000_0000_0000 | UInt64.random(in: 0..<1 << 60) & ~0xfff | 1
     frame.pointee.emptySlot = PageSlot(
       readPage: noPage, readAddend: noPageAddend, writePage: noPage, writeAddend: noPageAddend)
     // No table and no epoch: the slots are emptied before they are used.

@@ -18,6 +18,9 @@ public struct Qcow2Check {
   private let fileClusters: UInt64
   private(set) var report = ImageCheckReport()
   private var references: ReferenceCounts
+  /// Clusters of the image's own tables, of which there is one place in the file each: nothing else may lead there, however
+  /// well it is counted.
+  private var ownTables: Set<UInt64> = [0]
   /// L2 tables with entries that lead nowhere: as they should be, by L1 table and index.
   private var mended: [(table: Int, index: Int, entries: [Qcow2Entry])] = []
   /// The active L1 table, then the snapshots'; entries that lead nowhere are gone.
@@ -98,14 +101,15 @@ public struct Qcow2Check {
     try walkBitmaps()
   }
 
-  /// Counts a table of the image's own.
-  private mutating func count(_ offset: UInt64, bytes: UInt64, _ what: String) {
+  /// Counts a table of the image's own, or something else that lies in one piece.
+  private mutating func count(_ offset: UInt64, bytes: UInt64, _ what: String, isOwn: Bool = true) {
     // Where nothing is matters to nobody.
     guard bytes > 0 else { return }
     let first = geometry.cluster(of: offset)
     let clusters = first..<first + geometry.clusters(forBytes: bytes)
     if references.contains(clusters) {
       references.add(clusters)
+      if isOwn { ownTables.formUnion(clusters) }
     } else {
       report.addCorruption("the \(what) at offset \(offset) is beyond the file's end")
     }
@@ -114,7 +118,7 @@ public struct Qcow2Check {
   private mutating func walkL1(_ number: Int) throws(ImageFailure) {
     for (index, entry) in l1Tables[number].enumerated() where entry.offset != 0 {
       let cluster = geometry.cluster(of: entry.offset)
-      guard entry.offset & geometry.clusterMask == 0, cluster < fileClusters else {
+      guard entry.offset & geometry.clusterMask == 0, cluster < fileClusters, !ownTables.contains(cluster) else {
         report.addCorruption("L1 entry \(index) leads to offset \(entry.offset), where no L2 table can be")
         l1Tables[number][index] = .unallocated
         continue
@@ -161,8 +165,9 @@ public struct Qcow2Check {
     }
     if entry.isZero, header.version < 3 { return "is of zeroes, which version 2 does not know" }
     if entry.offset & geometry.clusterMask != 0 { return "leads to offset \(entry.offset), where no cluster can be" }
-    return references.contains(entry.clusters(geometry))
-      ? nil : "leads to offset \(entry.offset), beyond the file's end"
+    let clusters = entry.clusters(geometry)
+    guard references.contains(clusters) else { return "leads to offset \(entry.offset), beyond the file's end" }
+    return clusters.contains(where: ownTables.contains) ? "leads to offset \(entry.offset), where a table is" : nil
   }
 
   /// Bitmaps that are said to be right have clusters, too (docs/interop/qcow2.txt, "Bitmaps").
@@ -174,7 +179,7 @@ public struct Qcow2Check {
     let size: UInt64 = bitmaps.data.bigEndian(at: 8)
     let offset: UInt64 = bitmaps.data.bigEndian(at: 16)
     guard size <= 64 << 20 else { return report.addCorruption("the bitmap directory claims to have \(size) bytes") }
-    count(offset, bytes: size, "bitmap directory")
+    count(offset, bytes: size, "bitmap directory", isOwn: false)
     let directory = try file.bytes(at: offset, count: Int(size), what: "bitmap directory")
     var position = 0
     var total: UInt64 = 0
@@ -187,10 +192,10 @@ public struct Qcow2Check {
       guard total <= Self.bitmapLimit else {
         return report.addCorruption("its bitmap tables claim to have \(total) entries")
       }
-      count(table, bytes: entries * 8, "bitmap table")
+      count(table, bytes: entries * 8, "bitmap table", isOwn: false)
       for entry in try file.bytes(at: table, count: Int(entries) * 8, what: "bitmap table").bigEndianNumbers {
         let cluster = Qcow2Entry(raw: entry).offset
-        if cluster != 0 { count(cluster, bytes: 1, "bitmap") }
+        if cluster != 0 { count(cluster, bytes: 1, "bitmap", isOwn: false) }
       }
       position += (24 + nameSize + extraSize + 7) & ~7
     }
