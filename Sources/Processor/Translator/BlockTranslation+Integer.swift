@@ -12,7 +12,7 @@ extension BlockTranslation {
       if form.register == nil { return emitMultiply() }
     case ZYDIS_MNEMONIC_BT, ZYDIS_MNEMONIC_BTS, ZYDIS_MNEMONIC_BTR, ZYDIS_MNEMONIC_BTC:
       // A bit number in a register addresses memory beyond the operand.
-      if form.memory != nil, form.register != nil { return false }
+      if form.memory != nil, form.register != nil { return emitBitString(form) }
     case ZYDIS_MNEMONIC_TZCNT, ZYDIS_MNEMONIC_LZCNT, ZYDIS_MNEMONIC_POPCNT: form.prefix = 0xf3
     case ZYDIS_MNEMONIC_SHLD, ZYDIS_MNEMONIC_SHRD:
       // Counts beyond 16 have no defined result for 16 bits.
@@ -24,6 +24,37 @@ extension BlockTranslation {
     // 66 comes before F3.
     if form.prefix != 0, form.size == 2 { return false }
     emit(form)
+    return true
+  }
+
+  /// BT to BTC of a bit string. What is checked is the part of it that the number in the register leads to; what the host's
+  /// instruction gets is the string's beginning and that number, so that it comes to the same part.
+  private mutating func emitBitString(_ form: Form) -> Bool {
+    guard is64, let address = form.memory, address.size == 8, form.size >= 4, let number = form.register?.host else {
+      return false
+    }
+    let (first, second) = (GuestRegisters.first, GuestRegisters.second)
+    let scale = form.size == 8 ? 3 : 2
+    destroyFlags()
+    computeAddress(address)
+    code.store(second, .frame(FrameOffset.target))
+    if form.size == 8 {
+      code.move(first, number)
+    } else {
+      // MOVSXD.
+      code.instruction(.primary, 0x63, reg: first, .register(number), size: 8)
+    }
+    // SAR: to parts.
+    code.instruction(
+      .primary, 0xc1, reg: 7, .register(first), size: 8, immediate: Int64(scale + 3), immediateSize: 1)
+    code.loadAddress(second, .memory(base: second, index: first, scale: scale, displacement: 0))
+    checkComputed(slot(address), size: form.size, isWrite: form.memoryIsWritten)
+    code.arithmetic(0, first, .frame(FrameOffset.target))
+    code.move(second, first)
+    var whole = form
+    whole.needsFlags = true
+    whole.needsCarryOnly = false
+    emit(whole, rm: .memory(base: second, index: nil, scale: 0, displacement: 0))
     return true
   }
 
@@ -94,6 +125,23 @@ extension BlockTranslation {
     code.instruction(
       form.map, form.opcode, reg: host, rm, size: form.size, hasByteRegister: register.size == 1,
       isLocked: form.isLocked)
+    code.move(hostOfRAX, GuestRegisters.first)
+    noteFlagsWritten()
+    return true
+  }
+
+  /// CMPXCHG8B and CMPXCHG16B, which change ZF and no other flag.
+  mutating func emitWideCompareExchange() -> Bool {
+    guard let form = form(), let address = form.memory else { return false }
+    let isWide = form.memorySize == 16
+    let second = GuestRegisters.second
+    let place = computedAccess(address, size: form.memorySize, isWrite: true, isAligned: isWide)
+    code.loadAddress(second, place)
+    restoreFlags()
+    code.move(GuestRegisters.first, hostOfRAX)
+    code.instruction(
+      form.map, form.opcode, reg: form.field, .memory(base: second, index: nil, scale: 0, displacement: 0),
+      size: isWide ? 8 : 4, isLocked: form.isLocked)
     code.move(hostOfRAX, GuestRegisters.first)
     noteFlagsWritten()
     return true

@@ -12,7 +12,7 @@ extension BlockTranslation {
     /// As `plain`; flags that the manual leaves undefined may keep their values, so these must be there.
     case plainKeepingFlags
     case move, exchange, shift, loadAddress, byteSwap
-    case compareExchange, multiply, signExtend, nothing
+    case compareExchange, wideCompareExchange, multiply, signExtend, nothing
     case jump, jumpIf, call, `return`, push, pop, leave
     case loop, jumpIfCounterIsZero
     case loadDS, loadES, loadFS, loadGS
@@ -20,6 +20,7 @@ extension BlockTranslation {
     case divide, signedDivide
     case fence
     case clearInterrupts, setInterrupts, swapBases, pushFlags, timeStamp
+    case readBase, writeBase
     case carry, clearDirection, setDirection
     case systemCall, systemReturn
     case moveString, storeString
@@ -50,6 +51,7 @@ extension BlockTranslation {
     add(.loadAddress, ZYDIS_MNEMONIC_LEA)
     add(.byteSwap, ZYDIS_MNEMONIC_BSWAP)
     add(.compareExchange, ZYDIS_MNEMONIC_CMPXCHG)
+    add(.wideCompareExchange, ZYDIS_MNEMONIC_CMPXCHG8B, ZYDIS_MNEMONIC_CMPXCHG16B)
     add(.multiply, ZYDIS_MNEMONIC_MUL)
     add(.divide, ZYDIS_MNEMONIC_DIV)
     add(.signedDivide, ZYDIS_MNEMONIC_IDIV)
@@ -62,6 +64,8 @@ extension BlockTranslation {
     add(.clearInterrupts, ZYDIS_MNEMONIC_CLI)
     add(.setInterrupts, ZYDIS_MNEMONIC_STI)
     add(.swapBases, ZYDIS_MNEMONIC_SWAPGS)
+    add(.readBase, ZYDIS_MNEMONIC_RDFSBASE, ZYDIS_MNEMONIC_RDGSBASE)
+    add(.writeBase, ZYDIS_MNEMONIC_WRFSBASE, ZYDIS_MNEMONIC_WRGSBASE)
     add(.moveString, ZYDIS_MNEMONIC_MOVSB, ZYDIS_MNEMONIC_MOVSW, ZYDIS_MNEMONIC_MOVSD, ZYDIS_MNEMONIC_MOVSQ)
     add(.storeString, ZYDIS_MNEMONIC_STOSB, ZYDIS_MNEMONIC_STOSW, ZYDIS_MNEMONIC_STOSD, ZYDIS_MNEMONIC_STOSQ)
     add(.clearAccess, ZYDIS_MNEMONIC_CLAC)
@@ -109,6 +113,7 @@ extension BlockTranslation {
     case .loadAddress: return emitLoadAddress()
     case .byteSwap: return emitByteSwap()
     case .compareExchange: return emitCompareExchange()
+    case .wideCompareExchange: return emitWideCompareExchange()
     case .multiply: return emitMultiply()
     case .signExtend: return emitSignExtend()
     case .jump: return emitJump()
@@ -132,6 +137,8 @@ extension BlockTranslation {
     case .clearInterrupts: return emitClearInterrupts()
     case .setInterrupts: return emitSetInterrupts()
     case .swapBases: return emitSwapBases()
+    case .readBase: return emitReadBase()
+    case .writeBase: return emitWriteBase()
     case .carry:
       // The others stay.
       restoreFlags()

@@ -200,16 +200,18 @@ extension BlockTranslation {
     _ address: Address, size: Int, isWrite: Bool, isAligned: Bool = false
   ) -> HostOperand {
     destroyFlags()
-    let first = GuestRegisters.first
-    let second = GuestRegisters.second
     computeAddress(address, size: size, isWrite: isWrite)
-    code.move(first, second)
-    let slot = slot(address)
+    checkComputed(slot(address), size: size, isWrite: isWrite, isAligned: isAligned)
+    return .memory(base: GuestRegisters.second, index: GuestRegisters.first, scale: 0, displacement: 0)
+  }
+
+  /// Checks an access at the address in R11, and has the distance to the host's page in RAX. The flags are destroyed.
+  mutating func checkComputed(_ slot: Int, size: Int, isWrite: Bool, isAligned: Bool = false) {
+    code.move(GuestRegisters.first, GuestRegisters.second)
     check(RefillRequest(slot: slot, isWrite: isWrite, size: size, isAligned: isAligned))
     // The slot may hold another page now than the one that a group off the same register (with a 64-bit address) was
     // checked for.
     if isWrite { writeGroups[slot] = nil } else { readGroups[slot] = nil }
-    return .memory(base: second, index: first, scale: 0, displacement: 0)
   }
 
   /// An access off a base register in a host register.

@@ -107,7 +107,7 @@ extension BlockTranslation {
   mutating func emitSwapBases() -> Bool {
     guard isSupervisor, is64 else { return false }
     let second = GuestRegisters.second
-    let base = StateOffset.base(Int(SegmentRegister.gs.rawValue))
+    let base = StateOffset.base(SegmentRegister.gs.rawValue)
     code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
     code.load(second, state(base))
     code.store(second, .frame(FrameOffset.scratch))
@@ -115,6 +115,49 @@ extension BlockTranslation {
     code.store(second, state(base))
     code.load(second, .frame(FrameOffset.scratch))
     code.store(second, state(StateOffset.kernelGSBase))
+    return true
+  }
+
+  /// The base that RDFSBASE to WRGSBASE are about.
+  private var namedBase: Int {
+    switch instruction.pointee.mnemonic {
+    case ZYDIS_MNEMONIC_RDFSBASE, ZYDIS_MNEMONIC_WRFSBASE: StateOffset.base(SegmentRegister.fs.rawValue)
+    default: StateOffset.base(SegmentRegister.gs.rawValue)
+    }
+  }
+
+  /// Has the state's address in RAX, and leaves unless bases may be read and written.
+  private mutating func checkBaseAccess() {
+    destroyFlags()
+    code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
+    test(StateOffset.cr4, CR4.fsgsbase)
+    leave(if: HostCondition.zero)
+  }
+
+  mutating func emitReadBase() -> Bool {
+    guard is64, let register = register(operands) else { return false }
+    let host = register.host ?? GuestRegisters.second
+    checkBaseAccess()
+    code.load(host, state(namedBase), size: register.size)
+    if register.host == nil { code.store(host, GuestRegisters.home(register.guest)) }
+    return true
+  }
+
+  mutating func emitWriteBase() -> Bool {
+    guard is64, let register = register(operands) else { return false }
+    let second = GuestRegisters.second
+    let source = register.host.map { HostOperand.register($0) } ?? GuestRegisters.home(register.guest)
+    checkBaseAccess()
+    code.load(second, source, size: register.size)
+    if register.size == 8 {
+      // What takes more than 48 bits is for the chain to look at. SHL, SAR.
+      for field in [4, 7] {
+        code.instruction(.primary, 0xc1, reg: field, .register(second), size: 8, immediate: 16, immediateSize: 1)
+      }
+      code.arithmetic(7, second, source)
+      leave(if: HostCondition.notZero)
+    }
+    code.store(second, state(namedBase))
     return true
   }
 
