@@ -126,6 +126,8 @@ final class TwinMachines {
     check("cs", UInt64(one.pointee.segments.1.selector), UInt64(other.pointee.segments.1.selector))
     check("ss", UInt64(one.pointee.segments.2.selector), UInt64(other.pointee.segments.2.selector))
     check("ds base", one.pointee.segments.3.base, other.pointee.segments.3.base)
+    check("fs base", one.pointee.segments.4.base, other.pointee.segments.4.base)
+    check("gs base", one.pointee.segments.5.base, other.pointee.segments.5.base)
     check("es base", one.pointee.segments.0.base, other.pointee.segments.0.base)
     check("count", one.pointee.instructionCount, other.pointee.instructionCount)
     check("shadow", UInt64(one.pointee.interruptShadow.rawValue), UInt64(other.pointee.interruptShadow.rawValue))
