@@ -196,7 +196,7 @@ extension SoftwareProcessor {
 
 extension Operation {
   /// A relative branch.
-  fileprivate var isDirectJump: Bool {
+  var isDirectJump: Bool {
     flags & OperationFlags.relative.rawValue != 0
   }
 }

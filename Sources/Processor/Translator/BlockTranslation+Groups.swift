@@ -25,27 +25,34 @@ extension BlockTranslation {
   private static let longestReach = 16
   private static let widestRange: Int64 = 256
 
-  /// The range to check at an access that is about to be made: that of the access, and those of later ones off the same
-  /// base register of the same kind.
-  func group(base: Int, displacement: Int64, size: Int, isWrite: Bool) -> Group {
+  /// The range to check at an access that is about to be made, and whether for writing: that of the access, and those of
+  /// later ones off the same base register. Reads share the check of a write, and have it made where one is sure to come.
+  func group(
+    base: Int, displacement: Int64, size: Int, isWrite: Bool
+  ) -> (group: Group, isWrite: Bool) {
     var group = Group(base: base, start: displacement, end: displacement + Int64(size))
-    guard hasGroups else { return group }
+    guard hasGroups else { return (group, isWrite) }
     let slot = slot(base, displacement)
+    var isWrite = isWrite
+    var isCertain = true
     var moved: Int64 = 0
     let count = Int(block.pointee.instructionCount)
     for index in current..<min(count, current + Self.longestReach) {
       guard decodedCount > index, Self.kinds[Int(decoded(index).pointee.mnemonic.rawValue)] != .none || isNative(index)
       else { break }
       forEachAccess(of: index, base: base) { offset, size, isWritten in
-        guard isWritten == isWrite, self.slot(base, offset) == slot else { return }
+        guard self.slot(base, offset) == slot, !isWritten || isWrite || isCertain else { return }
         let start = min(group.start, moved + offset)
         let end = max(group.end, moved + offset + Int64(size))
-        if end - start <= Self.widestRange { group = Group(base: base, start: start, end: end) }
+        guard end - start <= Self.widestRange else { return }
+        group = Group(base: base, start: start, end: end)
+        isWrite = isWrite || isWritten
       }
+      isCertain = isCertain && !operations[index].isDirectJump
       guard let change = change(of: base, by: index) else { break }
       moved += change
     }
-    return group
+    return (group, isWrite)
   }
 
   private func isNative(_ index: Int) -> Bool { operations[index].semantic == PseudoInstructions.native }

@@ -220,22 +220,25 @@ extension BlockTranslation {
   ) -> HostOperand {
     let first = GuestRegisters.first
     let slot = slot(base, Int64(displacement))
-    let group = isWrite ? writeGroups[slot] : readGroups[slot]
-    if let group, group.covers(base, Int64(displacement), size) {
-      code.load(first, addend(ofSlot: slot, isWrite: isWrite))
+    func covers(_ groups: [Int: Group]) -> Bool { groups[slot]?.covers(base, Int64(displacement), size) ?? false }
+    // What may be written may be read.
+    if covers(writeGroups) {
+      code.load(first, addend(ofSlot: slot, isWrite: true))
+    } else if !isWrite, covers(readGroups) {
+      code.load(first, addend(ofSlot: slot, isWrite: false))
     } else {
       let wanted = self.group(base: base, displacement: Int64(displacement), size: size, isWrite: isWrite)
-      let start = Int32(exactly: wanted.start) ?? displacement
-      let range = Int32(exactly: wanted.start) == nil ? size : Int(wanted.end - wanted.start)
+      let start = Int32(exactly: wanted.group.start) ?? displacement
+      let range = Int32(exactly: wanted.group.start) == nil ? size : Int(wanted.group.end - wanted.group.start)
       destroyFlags()
       if start == 0 {
         code.move(first, host)
       } else {
         code.loadAddress(first, .memory(base: host, index: nil, scale: 0, displacement: start))
       }
-      check(RefillRequest(slot: slot, isWrite: isWrite, size: range, isGroup: range > size))
+      check(RefillRequest(slot: slot, isWrite: wanted.isWrite, size: range, isGroup: range > size))
       let checked = Group(base: base, start: Int64(start), end: Int64(start) + Int64(range))
-      if isWrite { writeGroups[slot] = checked } else { readGroups[slot] = checked }
+      if wanted.isWrite { writeGroups[slot] = checked } else { readGroups[slot] = checked }
     }
     return .memory(base: host, index: first, scale: 0, displacement: displacement)
   }
