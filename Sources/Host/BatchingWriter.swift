@@ -173,10 +173,13 @@ public final class BatchingWriter: @unchecked Sendable {
       let count = block.withUnsafeBytes { write(descriptor, $0.baseAddress! + next, $0.count - next) }
       if count > 0 {
         next += count
-        monitor.withLock {
+        let isClosed = monitor.withLock {
           written &+= UInt64(count)
           monitor.broadcast()
+          return state == .closed
         }
+        // Nobody waits for the rest, and the descriptor may be somebody else's by now.
+        if isClosed { return nil }
       } else if count == 0 || errno == EAGAIN {
         // Somebody has made the descriptor non-blocking.
         var wanted = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
