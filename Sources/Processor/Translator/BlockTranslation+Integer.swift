@@ -6,13 +6,17 @@ import X86
 extension BlockTranslation {
   mutating func emitPlainKeepingFlags() -> Bool {
     guard var form = form() else { return false }
+    var place: HostOperand?
     switch instruction.pointee.mnemonic {
     case ZYDIS_MNEMONIC_IMUL:
       // One operand: RDX:RAX.
       if form.register == nil { return emitMultiply() }
     case ZYDIS_MNEMONIC_BT, ZYDIS_MNEMONIC_BTS, ZYDIS_MNEMONIC_BTR, ZYDIS_MNEMONIC_BTC:
       // A bit number in a register addresses memory beyond the operand.
-      if form.memory != nil, form.register != nil { return emitBitString(form) }
+      if form.memory != nil, form.register != nil {
+        place = bitString(form)
+        if place == nil { return false }
+      }
     case ZYDIS_MNEMONIC_TZCNT, ZYDIS_MNEMONIC_LZCNT, ZYDIS_MNEMONIC_POPCNT: form.prefix = 0xf3
     case ZYDIS_MNEMONIC_SHLD, ZYDIS_MNEMONIC_SHRD:
       // Counts beyond 16 have no defined result for 16 bits.
@@ -23,15 +27,15 @@ extension BlockTranslation {
     form.needsCarryOnly = false
     // 66 comes before F3.
     if form.prefix != 0, form.size == 2 { return false }
-    emit(form)
+    emit(form, rm: place)
     return true
   }
 
-  /// BT to BTC of a bit string. What is checked is the part of it that the number in the register leads to; what the host's
+  /// The operand of BT to BTC of a bit string; nil: it is not translated. What is checked is the part of it that the number in the register leads to; what the host's
   /// instruction gets is the string's beginning and that number, so that it comes to the same part.
-  private mutating func emitBitString(_ form: Form) -> Bool {
+  private mutating func bitString(_ form: Form) -> HostOperand? {
     guard is64, let address = form.memory, address.size == 8, form.size >= 4, let number = form.register?.host else {
-      return false
+      return nil
     }
     let (first, second) = (GuestRegisters.first, GuestRegisters.second)
     let scale = form.size == 8 ? 3 : 2
@@ -51,11 +55,7 @@ extension BlockTranslation {
     checkComputed(slot(address), size: form.size, isWrite: form.memoryIsWritten)
     code.arithmetic(0, first, .frame(FrameOffset.target))
     code.move(second, first)
-    var whole = form
-    whole.needsFlags = true
-    whole.needsCarryOnly = false
-    emit(whole, rm: .memory(base: second, index: nil, scale: 0, displacement: 0))
-    return true
+    return .memory(base: second, index: nil, scale: 0, displacement: 0)
   }
 
   mutating func emitIncrementDecrement() -> Bool {
@@ -135,7 +135,10 @@ extension BlockTranslation {
     guard let form = form(), let address = form.memory else { return false }
     let isWide = form.memorySize == 16
     let second = GuestRegisters.second
-    let place = computedAccess(address, size: form.memorySize, isWrite: true, isAligned: isWide)
+    let place =
+      isWide
+      ? alignedAccess(address, size: form.memorySize, isWrite: true)
+      : access(address, size: form.memorySize, isWrite: true)
     code.loadAddress(second, place)
     restoreFlags()
     code.move(GuestRegisters.first, hostOfRAX)

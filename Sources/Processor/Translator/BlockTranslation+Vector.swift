@@ -160,7 +160,7 @@ extension BlockTranslation {
 
   /// As `access`, for an operand that must be aligned to its size. That is looked at first: an access that is refused
   /// leaves no mark in the page tables.
-  private mutating func alignedAccess(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
+  mutating func alignedAccess(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
     guard let host = hostBase(of: address), Int(address.displacement) % size == 0
     else { return computedAccess(address, size: size, isWrite: isWrite, isAligned: true) }
     destroyFlags()

@@ -50,8 +50,8 @@ final class SlotStore {
     if header.pointee.epoch == epoch, let old = header.pointee.tlb,
       let oldSpace = translations.space(of: old, context)
     {
-      if set == 0, let newSpace,
-        ![oldSpace, newSpace].contains(where: { translations.spaces[$0].hasLocalSupervisorPages })
+      if set == 0, let newSpace, !translations.spaces[oldSpace].hasLocalSupervisorPages,
+        !translations.spaces[newSpace].hasLocalSupervisorPages
       {
         header.pointee.tlb = new
         return

@@ -20,6 +20,15 @@ struct TranslationCacheTests {
     }
   }
 
+  /// A block of flat code that reaches into no second page, for the caller to deallocate.
+  private static func flatBlock() -> UnsafeMutablePointer<CodeBlock> {
+    let raw = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CodeBlock>.size, alignment: 8)
+    memset(raw, 0xff, MemoryLayout<CodeBlock>.size)
+    let block = raw.bindMemory(to: CodeBlock.self, capacity: 1)
+    block.pointee.key = CodeMode.flat.rawValue
+    return block
+  }
+
   /// Pages that any table has.
   private func pages(_ cache: TranslationCache) -> Int {
     TranslationCache.Context.allCases.reduce(0) { sum, context in
@@ -83,11 +92,8 @@ struct TranslationCacheTests {
   @Test func codeOnGlobalPagesStays() {
     let cache = TranslationCache()
     cache.select(root: 0x1000, flushes: false)
-    let raw = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CodeBlock>.size, alignment: 8)
-    memset(raw, 0xff, MemoryLayout<CodeBlock>.size)
-    let block = raw.bindMemory(to: CodeBlock.self, capacity: 1)
-    block.pointee.key = CodeMode.flat.rawValue
-    defer { raw.deallocate() }
+    let block = Self.flatBlock()
+    defer { block.deallocate() }
     fill(cache, 4, isGlobal: true)
     cache.remember(block, rip: 0x1010, table: cache.table(.supervisor))
     cache.remember(block, rip: 0x9010, table: cache.table(.supervisor))
@@ -115,9 +121,7 @@ struct TranslationCacheTests {
   func blocksAreForgotten(count: Int) {
     let cache = TranslationCache()
     cache.select(root: 0x1000, flushes: false)
-    let block = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CodeBlock>.size, alignment: 8)
-      .bindMemory(to: CodeBlock.self, capacity: 1)
-    block.pointee.key = CodeMode.flat.rawValue
+    let block = Self.flatBlock()
     defer { block.deallocate() }
     func known() -> Int { (0..<TranslationCache.blockEntryCount).count { cache.blocks[$0].block != nil } }
     for _ in 0..<2 {
@@ -152,9 +156,7 @@ struct TranslationCacheTests {
   @Test func blocksOfOnePageAreForgotten() {
     let cache = TranslationCache()
     cache.select(root: 0x1000, flushes: false)
-    let block = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CodeBlock>.size, alignment: 8)
-      .bindMemory(to: CodeBlock.self, capacity: 1)
-    block.pointee.key = CodeMode.flat.rawValue
+    let block = Self.flatBlock()
     defer { block.deallocate() }
     // Each page has its blocks at other offsets, so that each has an entry of its own. Pages 512 and 1024 apart share a
     // chain; 8 and 32,777 share a class as well, as do 520 and 33,289.

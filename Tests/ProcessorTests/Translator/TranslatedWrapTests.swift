@@ -67,7 +67,7 @@ struct TranslatedWrapTests {
     {
       for distance in 0..<3 as Range<UInt64> {
         // So many bytes are within the limit.
-        let inside = length - min(length, 1) + distance
+        let inside = length - 1 + distance
         guard inside > 0 else { continue }
         twins.place(code + [UInt8](repeating: Self.hlt, count: 16), at: base + limit + 1 - inside)
         twins.restart(at: limit + 1 - inside)
