@@ -174,7 +174,10 @@ public final class SoftwareEngine: ExecutionEngine {
       block = first
     }
     cpu.pointee.engine.budget = charge
+    // One that is there covers the first instruction.
+    cpu.pointee.engine.shadowBudget = charge
     Chain.enter(cpu, block, 0, 0, cpu.pointee.rflags, LazyFlags.materialized)
+    processor.dropShadow(unlessCastAt: cpu.pointee.engine.budget)
     let engine = cpu.pointee.engine
     cpu.pointee.rflags =
       cpu.pointee.rflags & ~RFLAGS.arithmetic

@@ -128,11 +128,18 @@ extension SoftwareProcessor {
     cpu.pointee.interruptShadow = []
   }
 
-  /// The instruction at `address` shall run before any interrupt is taken.
+  /// The instruction behind `op` shall run before any interrupt is taken.
   @inline(__always)
-  func castShadow(_ shadow: InterruptShadow, over address: UInt64) {
+  func castShadow(_ shadow: InterruptShadow, behind op: Op) {
     cpu.pointee.interruptShadow = shadow
-    cpu.pointee.engine.shadowAddress = address
+    cpu.pointee.engine.shadowAddress = truncateToCode(nextAddress(after: op))
+    cpu.pointee.engine.shadowBudget = cpu.pointee.engine.budget &+ Chain.unspent(cpu, op.pointee.number &+ 1)
+  }
+
+  /// Ends the interrupt shadow if any instruction has run since it was cast. To be called when a chain has stopped.
+  @inline(__always)
+  func dropShadow(unlessCastAt budget: Int64) {
+    if cpu.pointee.engine.shadowBudget != budget { cpu.pointee.interruptShadow = [] }
   }
 
   /// Whether an external interrupt would be taken now.

@@ -142,6 +142,10 @@ enum Chain {
     if outcome == Outcome.next { return next(cpu, op, 0, 0, flags, LazyFlags.materialized) }
     if outcome == Outcome.stopAfter { return stopAfter(cpu, op, 0, 0, flags, LazyFlags.materialized) }
     if outcome == Outcome.fault { return stopAtFault(cpu, op, 0, 0, flags, LazyFlags.materialized) }
+    if outcome == Outcome.delivered {
+      return branch(cpu, op, cpu.pointee.rip, 0, 0, flags, LazyFlags.materialized)
+    }
+    if outcome == Outcome.stopAtHandler { return stopBetweenBlocks(cpu, op, 0, 0, flags, LazyFlags.materialized) }
     refund(cpu, op.pointee.number &+ 1)
     if outcome == Outcome.branch {
       return branch(cpu, op, cpu.pointee.rip, 0, 0, flags, LazyFlags.materialized)
@@ -155,6 +159,10 @@ enum Chain {
     static let stopAfter = 2
     static let stop = 3
     static let fault = 4
+    /// It faulted, and its handler comes next.
+    static let delivered = 5
+    /// The same, but something has to be done outside first.
+    static let stopAtHandler = 6
   }
 
   /// Kept apart from `semantic`, as below, because it holds references.
@@ -181,10 +189,34 @@ enum Chain {
         return Outcome.stop
       }
     } catch {
-      processor.fault = error
-      cpu.pointee.engine.stopReason |= StopReason.fault
-      return Outcome.fault
+      return note(error, processor, cpu, op)
     }
+  }
+
+  /// Delivers the fault of `op` if that needs nothing from outside, and records it otherwise. A fault is charged as an
+  /// instruction is, and not counted as one.
+  private static func note(_ fault: GuestFault, _ processor: SoftwareProcessor, _ cpu: CPU, _ op: Op) -> Int {
+    let isStepping = cpu.pointee.engine.blockKey & CodeMode.stepping.rawValue != 0 || processor.events.isSingleStep
+    guard !isStepping, cpu.pointee.engine.stopReason == 0, fault != .exit else { return record(fault, processor, cpu) }
+    let (rip, budget) = (cpu.pointee.rip, cpu.pointee.engine.budget)
+    cpu.pointee.rip = rip &+ UInt64(op.pointee.offset)
+    refund(cpu, op.pointee.number)
+    guard processor.deliver(fault) else {
+      cpu.pointee.rip = rip
+      cpu.pointee.engine.budget = budget
+      return record(fault, processor, cpu)
+    }
+    cpu.pointee.engine.budget &-= 1
+    cpu.pointee.instructionCount &-= 1
+    let mayGoOn =
+      cpu.pointee.engine.stopReason == 0 && !processor.hasWaitingEvents && cpu.pointee.pendingDebug == 0
+    return mayGoOn ? Outcome.delivered : Outcome.stopAtHandler
+  }
+
+  private static func record(_ fault: GuestFault, _ processor: SoftwareProcessor, _ cpu: CPU) -> Int {
+    processor.fault = fault
+    cpu.pointee.engine.stopReason |= StopReason.fault
+    return Outcome.fault
   }
 
   // MARK: Stopping
@@ -216,9 +248,13 @@ enum Chain {
 
   /// The instructions of the running block from `number` on were charged and have not run.
   @inline(__always)
-  static func refund(_ cpu: CPU, _ number: UInt8) {
-    guard let block = cpu.pointee.engine.block else { return }
-    cpu.pointee.engine.budget &+= Int64(block.pointee.instructionCount) &- Int64(number)
+  static func refund(_ cpu: CPU, _ number: UInt8) { cpu.pointee.engine.budget &+= unspent(cpu, number) }
+
+  /// How many they are.
+  @inline(__always)
+  static func unspent(_ cpu: CPU, _ number: UInt8) -> Int64 {
+    guard let block = cpu.pointee.engine.block else { return 0 }
+    return Int64(block.pointee.instructionCount) &- Int64(number)
   }
 
   @inline(__always)

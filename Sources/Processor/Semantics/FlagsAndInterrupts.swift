@@ -96,7 +96,7 @@ enum FlagsAndInterrupts {
         return .next
       }
       cpu.pointee.rflags |= RFLAGS.if
-      processor.castShadow(.STI, over: processor.truncateToCode(processor.nextAddress(after: op)))
+      processor.castShadow(.STI, behind: op)
       return processor.hasWaitingEvents ? .serialize : .next
     case .virtual:
       guard cpu.pointee.rflags & RFLAGS.vip == 0 else { throw .generalProtection() }

@@ -20,7 +20,7 @@ enum SegmentLoads {
       let number = Int(op.pointee.destination)
       try processor.loadSegment(number, processor.secondOperand(op, as: UInt16.self))
       if number == SegmentRegister.ss.rawValue {
-        processor.castShadow(.movSS, over: processor.truncateToCode(processor.nextAddress(after: op)))
+        processor.castShadow(.movSS, behind: op)
       }
       return processor.flowAfterSegmentLoad(number, op)
     }
@@ -54,7 +54,7 @@ enum SegmentLoads {
     let old = processor.cpu.pointee.gpr.4
     processor.cpu.pointee.gpr.4 = mask == 0xffff ? old & ~0xffff | pointer & mask : pointer & mask
     if number == SegmentRegister.ss.rawValue {
-      processor.castShadow(.movSS, over: processor.truncateToCode(processor.nextAddress(after: op)))
+      processor.castShadow(.movSS, behind: op)
     }
     return processor.flowAfterSegmentLoad(number, op)
   }

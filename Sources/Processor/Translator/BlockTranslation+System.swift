@@ -60,6 +60,10 @@ extension BlockTranslation {
     setShadow(.STI)
     loadAddress(ofPlace: nextPlace, into: second)
     code.store(second, state(StateOffset.shadowAddress))
+    let rest = Int32(block.pointee.instructionCount) - Int32(op.number) - 1
+    code.loadAddress(second, .memory(base: GuestRegisters.budget, index: nil, scale: 0, displacement: rest))
+    code.arithmetic(0, second, .frame(FrameOffset.reserve))
+    code.store(second, state(StateOffset.shadowBudget))
     code.resolve(wasSet)
     return true
   }

@@ -133,6 +133,8 @@ final class NativeBench {
   }
 
   func step(_ operations: UnsafeMutablePointer<Operation>) {
+    // Of what is stepped, faults are recorded and not delivered.
+    cpu.pointee.engine.blockKey |= CodeMode.stepping.rawValue
     let flags = cpu.pointee.rflags
     operations.pointee.handler(cpu, operations, 0, 0, flags, LazyFlags.materialized)
     let engine = cpu.pointee.engine

@@ -102,6 +102,21 @@ import X86
     #expect(test.cpu.pointee.rip == Layout.code + 1)
   }
 
+  /// A loop that comes back to the instruction behind STI, but not to STI, is not in its shadow any more.
+  @Test func passedShadow() throws {
+    // STI; DEC ECX; JNZ to the DEC; HLT.
+    let (test, engine) = Self.prepare([0xfb, 0xff, 0xc9, 0x75, 0xfc, Self.hlt], handlers: [:])
+    test.cpu.pointee.gpr.1 = 100
+    for budget in [3, 1, 1, 40] as [UInt64] {
+      #expect(try Self.run(test, engine, budget: budget) == .budgetSpent)
+      #expect(test.cpu.pointee.interruptShadow == [], "budget \(budget)")
+    }
+    #expect(test.cpu.pointee.rip == Layout.code + 1)
+    test.cpu.pointee.wantsInterruptWindow = 1
+    #expect(try Self.run(test, engine) == .interruptWindow)
+    #expect(test.cpu.pointee.rip == Layout.code + 1)
+  }
+
   /// A budget that ends behind STI takes nothing from its shadow.
   @Test func shadowOutlastsABudget() throws {
     // STI; INC RCX; INC RCX; HLT.
