@@ -104,8 +104,7 @@ typedef struct CodeBlock {
   uint32_t codeLimit;
   /// Where translated code enters this block: at its translation, or at what leads to the chain.
   const void *_Nullable entry;
-  /// How often groups of accesses of its translation were refused in short succession, and the budget at the last time.
-  int64_t refusalBudget;
+  /// How often groups of accesses of its translation were refused.
   uint32_t refusalCount;
   /// Next block that starts on the same page; next that reaches into the same second page.
   struct CodeBlock *_Nullable nextOnPage;

@@ -51,18 +51,33 @@ typedef struct ExitRecord {
   CodeBlock *_Nullable block;
   /// Of the block.
   uint64_t place;
-  /// Where in the code memory the 32-bit displacement of a jump is that leads here and could lead to a block directly;
-  /// ~0: nowhere.
+  /// Where in the code memory there is what leads here and could lead to a block directly, or, for a group's access, to
+  /// a translation of the block's rest; ~0: nowhere.
   uint64_t link;
 } ExitRecord;
 
-/// What follows the record of a jump to another page.
+/// What follows the record of a jump to another page. Behind it is room for code: see `CrossExit`.
 typedef struct CrossLink {
   /// The linear page that the jump was on when it was linked.
   uint64_t page;
   /// Where in the code memory it goes on if that is another page now, or something else has changed.
   uint64_t otherwise;
+  /// Where it leads.
+  CodeBlock *_Nullable block;
 } CrossLink;
+
+/// What IRETQ pops.
+typedef struct InterruptFrame {
+  uint64_t rip, cs, rflags, rsp, ss;
+} InterruptFrame;
+
+/// What IRETQ last loaded into CS and SS on its way to one ring, and the descriptors in GDT that it came from.
+typedef struct KnownReturn {
+  /// All ones if nothing is known. SS may be null.
+  uint64_t codeSelector, stackSelector;
+  uint64_t codeDescriptor, stackDescriptor;
+  SegmentState code, stack;
+} KnownReturn;
 
 /// One processor's working memory of generated code.
 typedef struct TranslationFrame {
@@ -79,7 +94,7 @@ typedef struct TranslationFrame {
   uint64_t target, nextCodePage;
   /// What jumps to other pages rest on: see `TranslationCache.linkStamp`.
   uint32_t linkStamp, globalLinkStamp;
-  /// How many more jumps to other pages that rest on something else now are looked up before one is linked anew.
+  /// How many more jumps to other pages whose links rest on something else now are made before one is linked anew.
   int64_t lookUpsLeft;
   /// Whether the guest's vector registers are in the host's; `CPUState` has old values then.
   uint64_t vectorsAreLoaded;
@@ -93,6 +108,10 @@ typedef struct TranslationFrame {
   uint64_t scratch[4];
   /// For blocks that are entered by way of the chain.
   ExitRecord dynamicRecord;
+  /// Of the IRETQ that is being executed.
+  InterruptFrame interruptFrame;
+  /// To CPL 0 and to CPL 3.
+  KnownReturn knownReturns[2];
   /// What a slot holds that holds no page.
   PageSlot emptySlot;
   PageSlots sets[2];

@@ -46,6 +46,9 @@ struct Descriptor {
       base: base, limit: limit, selector: selector, attributes: attributes | SegmentAttributes.accessed)
   }
 
+  /// `raw` with the accessed bit set.
+  @inline(__always) var rawWhenAccessed: UInt64 { raw | UInt64(SegmentAttributes.accessed) << 40 }
+
   // MARK: Gates
 
   /// Selector in a call, interrupt, trap or task gate.

@@ -18,6 +18,8 @@ final class TranslationCache {
   }
 
   static let pageCount = 1024
+  /// From an address space's table of supervisors' pages to that of users', in entries.
+  static let distanceToUser = Context.user.rawValue * pageCount
   static let blockEntryCount = 32768
   static let spaceCount = 8
 

@@ -110,7 +110,7 @@ final class BlockStore {
         operations: nextOperations, physicalAddress: address, key: key, place: place.start,
         secondPage: secondPage ?? ~0,
         instructionCount: UInt32(instructionCount), byteCount: UInt32(byteCount), operationCount: UInt32(count),
-        isDead: 0, codeLimit: place.limit, entry: untranslatedEntry, refusalBudget: 0, refusalCount: 0, nextOnPage: nil,
+        isDead: 0, codeLimit: place.limit, entry: untranslatedEntry, refusalCount: 0, nextOnPage: nil,
         nextOnSecondPage: nil))
     operationCount += count
     if let page = pageNumber(address) {

@@ -16,6 +16,12 @@ struct CodePlace {
     self.limit = isFlat ? ~0 : limit
   }
 
+  /// That of a block.
+  init(of block: UnsafePointer<CodeBlock>) {
+    start = block.pointee.place
+    limit = block.pointee.codeLimit
+  }
+
   /// How many bytes may be fetched from `offset` bytes into the block on; none if it is beyond the limit.
   func room(at offset: Int) -> Int { Int(limit) &- Int(truncatingIfNeeded: start) &- offset &+ 1 }
 }

@@ -116,10 +116,15 @@ extension SoftwareProcessor {
   private func decodeAcross(
     _ code: UnsafePointer<UInt8>, _ count: Int, _ second: GuestPhysicalAddress, limit: Int, _ mode: CodeMode
   ) -> InstructionDecoder.Failure? {
-    let rest = (memory.hostPage(of: second) ?? floatingBus).assumingMemoryBound(to: UInt8.self)
-    let buffer = crossing
-    for index in 0..<15 { buffer[index] = index < count ? code[index] : rest[index - count] }
-    return decoder.decode(buffer, count: min(15, limit), mode: mode)
+    decoder.decode(joinBytes(code, count, second.rawValue), count: min(15, limit), mode: mode)
+  }
+
+  /// 15 bytes in one piece, of which `count` end a page and the others begin page `second`. They last until the next such.
+  func joinBytes(_ code: UnsafePointer<UInt8>, _ count: Int, _ second: UInt64) -> UnsafePointer<UInt8> {
+    let page = memory.hostPage(of: GuestPhysicalAddress(second)) ?? floatingBus
+    let rest = page.assumingMemoryBound(to: UInt8.self)
+    for index in 0..<15 { crossing[index] = index < count ? code[index] : rest[index - count] }
+    return UnsafePointer(crossing)
   }
 
   /// The operation that leads from a block's end to what follows.

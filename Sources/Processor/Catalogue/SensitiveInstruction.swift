@@ -44,6 +44,7 @@ public struct SensitiveInstruction: Sendable {
   public var translation: String? {
     switch name {
     case "pushf": "64-bit pushfq: an image of the virtual processor's RFLAGS"
+    case "iret": "iretq at CPL 0 to 64-bit code at CPL 0 or 3, with the descriptors of the last time"
     case "mov sreg": "mov r, sreg: the virtual processor's selector"
     default: nil
     }

@@ -184,6 +184,7 @@ extension SoftwareProcessor {
     let switchesStack = target != cpu.pointee.cpl || isLongMode64
     var pointer = cpu.pointee.gpr.4
     var stack = cpu.pointee.segments.2
+    var stackDescriptor: Descriptor?
     if switchesStack {
       pointer = try frame(3, size)
       let stackSelector = UInt16(truncatingIfNeeded: try frame(4, size))
@@ -194,6 +195,7 @@ extension SoftwareProcessor {
         let descriptor = try readReturnStack(stackSelector, ring: target)
         try setAccessed(descriptor)
         stack = descriptor.segment(selector: stackSelector)
+        stackDescriptor = descriptor
       }
     }
     if is64 {
@@ -215,6 +217,9 @@ extension SoftwareProcessor {
       }
     } else {
       stackPointer = stackPointer &+ UInt64(3 * size)
+    }
+    if size == 8, is64, isLongMode64 {
+      translator?.noteReturn(code, code.segment(selector: selector), stackDescriptor, stack)
     }
     cpu.pointee.segments.1 = code.segment(selector: selector)
     setReturnFlags(flags, mask)

@@ -29,15 +29,11 @@ extension BlockTranslation {
   mutating func lookUp(key: UInt64? = nil) -> [HostAssembler.Fixup] {
     let first = GuestRegisters.first
     let second = GuestRegisters.second
-    code.move(first, second)
-    code.instruction(.primary, 0xc1, reg: 5, .register(first), size: 8, immediate: 12, immediateSize: 1)
-    code.arithmetic(6, first, .register(second), size: 4)
-    code.arithmetic(4, .register(first), immediate: Int32(TranslationCache.blockEntryCount - 1), size: 4)
-    code.instruction(.primary, 0xc1, reg: 4, .register(first), size: 4, immediate: 4, immediateSize: 1)
-    code.arithmetic(0, first, .frame(FrameOffset.blockCache))
-    code.arithmetic(7, second, .memory(base: first, index: nil, scale: 0, displacement: 0))
+    code.findBlockEntry(first, at: second)
+    code.arithmetic(
+      7, second, .memory(base: first, index: nil, scale: 0, displacement: Int32(BlockCacheOffset.tag)))
     let isOther = code.jump(if: HostCondition.notZero)
-    code.load(first, .memory(base: first, index: nil, scale: 0, displacement: 8))
+    code.load(first, .memory(base: first, index: nil, scale: 0, displacement: Int32(BlockCacheOffset.block)))
     code.instruction(.primary, 0x85, reg: first, .register(first), size: 8)
     let isNone = code.jump(if: HostCondition.zero)
     let key = key ?? block.pointee.key
@@ -283,12 +279,13 @@ extension BlockTranslation {
 
   mutating func emitPop() -> Bool {
     if op.third == Operation.segmentMark { return emitSegmentPop() }
-    guard hasPlainStack, memoryOperand == nil, let register = register(operands),
-      register.guest != GuestRegisters.rsp
-    else { return false }
+    guard hasPlainStack, memoryOperand == nil, let register = register(operands) else { return false }
+    // RSP becomes what was popped; a part of it is the chain's.
+    let isPointer = register.guest == GuestRegisters.rsp
+    guard !isPointer || width == 8 else { return false }
     let source = access(stack(0), size: width, isWrite: false)
     pop(into: register.guest, from: source)
-    moveStackPointer(by: Int32(width))
+    if !isPointer { moveStackPointer(by: Int32(width)) }
     return true
   }
 

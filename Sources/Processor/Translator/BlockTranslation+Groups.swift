@@ -6,8 +6,8 @@ import X86
 ///
 /// Frames on the stack and fields of structures are accessed several times while their base register keeps its value or
 /// moves by constants (PUSH, POP, ADD, SUB). The first access looks ahead and checks the range of all of them; the others
-/// need only the distance to the host's page. A range that crosses into another page is the chain's; a block that meets
-/// such ranges often is translated once more, without groups.
+/// need only the distance to the host's page. A range that crosses into another page is refused: the chain goes on
+/// with the block, or, where that has happened a few times, another translation of the rest of it, without groups.
 extension BlockTranslation {
   /// A range, relative to the present value of a base register, that its slot has been checked for.
   struct Group {
@@ -31,7 +31,7 @@ extension BlockTranslation {
     base: Int, displacement: Int64, size: Int, isWrite: Bool
   ) -> (group: Group, isWrite: Bool) {
     var group = Group(base: base, start: displacement, end: displacement + Int64(size))
-    guard hasGroups else { return (group, isWrite) }
+    guard !isTail else { return (group, isWrite) }
     let slot = slot(base, displacement)
     var isWrite = isWrite
     var isCertain = true

@@ -22,7 +22,7 @@ extension BlockTranslation {
     case clearInterrupts, setInterrupts, swapBases, pushFlags, timeStamp
     case readBase, writeBase
     case carry, clearDirection, setDirection
-    case systemCall, systemReturn
+    case systemCall, systemReturn, interruptReturn
     case moveString, storeString
     case clearAccess, setAccess
   }
@@ -60,6 +60,7 @@ extension BlockTranslation {
     add(.nothing, ZYDIS_MNEMONIC_LFENCE)
     add(.systemCall, ZYDIS_MNEMONIC_SYSCALL)
     add(.systemReturn, ZYDIS_MNEMONIC_SYSRET)
+    add(.interruptReturn, ZYDIS_MNEMONIC_IRETQ)
     add(.timeStamp, ZYDIS_MNEMONIC_RDTSC, ZYDIS_MNEMONIC_RDTSCP)
     add(.clearInterrupts, ZYDIS_MNEMONIC_CLI)
     add(.setInterrupts, ZYDIS_MNEMONIC_STI)
@@ -151,6 +152,7 @@ extension BlockTranslation {
     case .timeStamp: return emitTimeStamp()
     case .systemCall: return emitSystemCall()
     case .systemReturn: return emitSystemReturn()
+    case .interruptReturn: return emitInterruptReturn()
     case .clearAccess: return emitAccess(isSet: false)
     case .setAccess: return emitAccess(isSet: true)
     case .moveString: return emitString(isMove: true)

@@ -10,7 +10,7 @@ extension BlockTranslation {
   // in it. What the block has borrowed stays, and flags that the beginning writes before anybody sees them are not saved.
 
   /// Whether the direct branch leads to its own block's beginning.
-  func repeatsBlock(_ operation: Int) -> Bool { isLinkable(operation) && target(of: operation) == place }
+  func repeatsBlock(_ operation: Int) -> Bool { !isTail && isLinkable(operation) && target(of: operation) == place }
 
   /// Where a branch to the beginning has the flags.
   var flagSourceOfRepetition: FlagSource {

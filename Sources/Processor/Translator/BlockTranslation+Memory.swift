@@ -32,7 +32,7 @@ extension BlockTranslation {
   /// bytes apart may well be on different pages, and should not take turns in one slot.
   func slot(_ base: Int, _ displacement: Int64) -> Int {
     let part = Int(truncatingIfNeeded: displacement >> 5)
-    if !hasGroups { return Slot.scattered + (base &* 5 &+ part) & 15 }
+    if isTail { return Slot.scattered + (base &* 5 &+ part) & 15 }
     let page = (displacement + 2048) >> 12
     return page == 0 ? slot(of: base) : Slot.distant + (Int(truncatingIfNeeded: page) &* 3 &+ base) & 7
   }

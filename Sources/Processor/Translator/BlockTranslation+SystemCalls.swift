@@ -22,7 +22,7 @@ extension BlockTranslation {
   }
 
   /// From the current context's table to the other's.
-  private static let toUser = 2 * TranslationCache.pageCount
+  private static let toUser = TranslationCache.distanceToUser
 
   mutating func emitSystemCall() -> Bool {
     guard is64, mode.contains(.unprivileged) else { return false }
@@ -50,7 +50,7 @@ extension BlockTranslation {
     code.load(first, state(StateOffset.fmask), size: 4)
     code.instruction(.primary, 0xf7, reg: 2, .register(first), size: 4)
     code.arithmetic(4, second, .register(first), size: 4)
-    setFlags(from: second)
+    code.setFlags(from: second)
     // CS and SS: selectors from STAR's bits 47:32.
     code.load(second, state(StateOffset.star + 4), size: 4)
     code.arithmetic(4, .register(second), immediate: 0xfffc, size: 4)
@@ -81,7 +81,7 @@ extension BlockTranslation {
     code.load(second, GuestRegisters.home(11), size: 4)
     code.arithmetic(4, .register(second), immediate: Int32(SystemCalls.returnedFlags), size: 4)
     code.load(first, .frame(FrameOffset.cpu))
-    setFlags(from: second)
+    code.setFlags(from: second)
     // CS and SS: selectors from STAR's bits 63:48.
     code.instruction(.escape0f, 0xb7, reg: second, state(StateOffset.star + 6), size: 4)
     code.arithmetic(0, .register(second), immediate: 16, size: 4)
@@ -91,6 +91,26 @@ extension BlockTranslation {
       code: SystemCalls.longCode | SystemCalls.ring3, stackAfterCode: -8, stack: SystemCalls.data | SystemCalls.ring3,
       cpl: 3)
     enterOther(key: key, distance: Self.toUser)
+    return true
+  }
+
+  /// IRETQ: see `Translator.emitInterruptReturn`.
+  mutating func emitInterruptReturn() -> Bool {
+    guard is64, !mode.contains(.unprivileged), op.size == 8 else { return false }
+    saveFlags()
+    destroyFlags()
+    let size = MemoryLayout<InterruptFrame>.size
+    guard
+      case .memory(let base, let index, let scale, let displacement) =
+        access(stack(0), size: size, isWrite: false)
+    else { return false }
+    for field in stride(from: 0, to: size, by: 8) {
+      code.load(
+        second, .memory(base: base, index: index, scale: scale, displacement: displacement + Int32(field)))
+      code.store(second, .frame(FrameOffset.interruptFrame(\.rip) + field))
+    }
+    callLeaving(translator.glue.interruptReturn)
+    ended = true
     return true
   }
 
@@ -106,21 +126,6 @@ extension BlockTranslation {
     let kept = ~Int32(truncatingIfNeeded: RFLAGS.arithmetic | RFLAGS.rf | RFLAGS.vm)
     code.arithmetic(4, .register(first), immediate: kept, size: 4)
     code.arithmetic(1, register, .register(first), size: 4)
-  }
-
-  /// Makes a register RFLAGS: those of the state and those in the frame. Has the state's address in RAX afterwards.
-  private mutating func setFlags(from register: Int) {
-    code.arithmetic(1, .register(register), immediate: Int32(RFLAGS.fixed), size: 4)
-    code.load(first, .frame(FrameOffset.cpu))
-    code.store(register, state(StateOffset.rflags))
-    // Bits 7:0 to 15:8, bit 11 to bit 0.
-    code.load(first, .register(register), size: 4)
-    code.instruction(.primary, 0xc1, reg: 4, .register(first), size: 4, immediate: 8, immediateSize: 1)
-    code.instruction(.primary, 0xc1, reg: 5, .register(register), size: 4, immediate: 11, immediateSize: 1)
-    code.arithmetic(4, .register(register), immediate: 1, size: 4)
-    code.arithmetic(1, first, .register(register), size: 4)
-    code.store(first, .frame(FrameOffset.flags), size: 2)
-    code.load(first, .frame(FrameOffset.cpu))
   }
 
   /// Loads CS, whose selector is in R11D, and SS with flat segments. The state's address is in RAX.

@@ -32,11 +32,14 @@ struct BlockTranslation {
   var x87IsReady = false
   /// The last x87 instruction, while its pointers have not been stored.
   var x87Pointers: Int?
+  /// The page that the block is on.
+  private let page: UnsafePointer<UInt8>
   /// The block's bytes.
   let bytes: UnsafePointer<UInt8>
 
-  /// Whether accesses off one base register are checked together.
-  let hasGroups: Bool
+  /// Of the translation of a block's rest: the number of the instruction at which a group of accesses was refused. There
+  /// are no groups then.
+  let tailStart: Int?
   /// Ranges off base registers that slots have been checked for, by slot.
   var readGroups: [Int: Group] = [:]
   var writeGroups: [Int: Group] = [:]
@@ -90,19 +93,23 @@ struct BlockTranslation {
   /// Nil for a block that is not in memory.
   init?(
     _ translator: Translator, _ processor: SoftwareProcessor, _ block: UnsafeMutablePointer<CodeBlock>,
-    hasGroups: Bool = true
+    tailFrom tailStart: Int? = nil
   ) {
     let address = GuestPhysicalAddress(block.pointee.physicalAddress)
     guard let page = processor.memory.hostPage(of: address) else { return nil }
-    bytes = UnsafePointer((page + Int(address.rawValue & 0xfff)).assumingMemoryBound(to: UInt8.self))
+    self.page = UnsafePointer(page.assumingMemoryBound(to: UInt8.self))
+    let start = Int(address.rawValue & 0xfff)
+    bytes =
+      block.pointee.secondPage == ~0
+      ? self.page + start : processor.joinBytes(self.page + start, 4096 - start, block.pointee.secondPage)
     self.translator = translator
     self.processor = processor
     self.block = block
     mode = CodeMode(rawValue: block.pointee.key)
     operations = block.pointee.operations + 1
     code = HostAssembler(translator.memory, at: translator.used)
-    isListed = processor.isListed(block)
-    self.hasGroups = hasGroups
+    isListed = tailStart == nil && processor.isListed(block)
+    self.tailStart = tailStart
   }
 
   /// Somebody wants to read it.
@@ -130,13 +137,15 @@ struct BlockTranslation {
   /// in the next block always pays.
   private var shortestRun: Int { translator.options.isEager ? 1 : 4 }
 
+  /// The rest of a block, which its whole translation enters.
+  var isTail: Bool { tailStart != nil }
+
   // MARK: The whole block
 
   /// Emits everything. False if there is nothing to gain.
   mutating func emit() -> Bool {
     let count = Int(block.pointee.instructionCount)
-    guard count <= Translator.longestBlock else { return false }
-    while decodedCount < count, decode(decodedCount) { decodedCount += 1 }
+    guard decodeAll(count) else { return false }
     let beginning = self
     arrangeLoans(count)
     if emitInstructions(count) { return true }
@@ -145,6 +154,45 @@ struct BlockTranslation {
     self = beginning
     keepsEverything = true
     return emitInstructions(count)
+  }
+
+  /// Emits what comes from `tailStart` on, up to the first instruction that has no translation. It is entered with flags and
+  /// registers where they belong, and the block has been charged. False if there is nothing to gain.
+  mutating func emitTail() -> Bool {
+    let count = Int(block.pointee.instructionCount)
+    guard let tailStart, decodeAll(count) else { return false }
+    keepsEverything = true
+    code.align(to: 16)
+    entry = code.position
+    current = tailStart
+    while current < count, !ended {
+      storeX87Pointers()
+      let beginning = Beginning(self)
+      guard current < decodedCount, op.semantic >= PseudoInstructions.native, keepFlagsMakeable(), emitInstruction()
+      else {
+        takeBack(to: beginning)
+        guard current > tailStart else { return false }
+        leave()
+        ended = true
+        break
+      }
+      moveGroups()
+      current += 1
+    }
+    storeX87Pointers()
+    if !ended { follow(current) }
+    emitBranchSites()
+    hotEnd = code.position
+    code.position = translator.coldUsed
+    emitOtherSites()
+    code.align(to: 16)
+    return true
+  }
+
+  private mutating func decodeAll(_ count: Int) -> Bool {
+    guard count <= Translator.longestBlock else { return false }
+    while decodedCount < count, decode(decodedCount) { decodedCount += 1 }
+    return true
   }
 
   /// The same without the choice of registers. False, too, if something is lent or lost and an instruction has no
@@ -256,7 +304,6 @@ struct BlockTranslation {
 
   private func decode(_ index: Int) -> Bool {
     let op = operations[index]
-    guard Int(block.pointee.physicalAddress & 0xfff) + Int(op.offset) + Int(op.length) <= 4096 else { return false }
     let failure = processor.decoder.decode(bytes + Int(op.offset), count: Int(op.length), mode: mode)
     guard failure == nil, processor.decoder.instruction.pointee.length == op.length else {
       // What stands for code that is no instruction.
@@ -332,7 +379,14 @@ struct BlockTranslation {
 
   /// Whether the direct branch leads to a place on the same page.
   func isLinkable(_ operation: Int) -> Bool {
-    operations[operation].flags & OperationFlags.linkable.rawValue != 0
+    operations[operation].flags & OperationFlags.linkable.rawValue != 0 && !leadsToCutInstruction(operation)
+  }
+
+  /// Whether the instruction there reaches into the next page: it depends on what that is mapped to.
+  private func leadsToCutInstruction(_ operation: Int) -> Bool {
+    let place = Int(block.pointee.physicalAddress & 0xfff) &+ Int(truncatingIfNeeded: operations[operation].immediate)
+    guard place > 4096 - 15, place < 4096 else { return false }
+    return processor.decoder.decode(page + place, count: 4096 - place, mode: mode) == .truncated
   }
 
   /// Whether it leads to another page, not too far away.
@@ -398,16 +452,18 @@ struct BlockTranslation {
     code.word32(Int32(truncatingIfNeeded: value))
   }
 
+  /// Calls a routine that does not come back, or leaves at the current instruction. The flags are in the frame.
+  mutating func callLeaving(_ routine: Int) {
+    code.call(to: routine)
+    code.jump(to: entry)
+    record(operations + current, ownHandler(current))
+  }
+
   // MARK: Cold code
 
   private mutating func emitColdSites() {
     mark(.cold)
-    // Sites may add sites. Branches that are taken stay near.
-    var index = 0
-    while index < cold.count {
-      if cold[index].isBranch { emit(cold[index]) }
-      index += 1
-    }
+    emitBranchSites()
     hotEnd = code.position
     code.position = translator.coldUsed
     mark(.cold)
@@ -425,11 +481,7 @@ struct BlockTranslation {
     code.jump(to: entry)
     // Nothing is charged: see `emitCountOnLeaving`.
     record(block.pointee.operations, TranslationHandlers.stop)
-    index = 0
-    while index < cold.count {
-      if !cold[index].isBranch { emit(cold[index]) }
-      index += 1
-    }
+    emitOtherSites()
     for index in resumptions.indices {
       let position = resumptions[index].position
       // See `Translator.ownHandler`.
@@ -440,6 +492,23 @@ struct BlockTranslation {
     thunk = code.position
     emitThunk(to: entry + BlockEntry.checkSize)
     code.align(to: 16)
+  }
+
+  /// Branches that are taken: they stay near. Sites may add sites.
+  private mutating func emitBranchSites() {
+    var index = 0
+    while index < cold.count {
+      if cold[index].isBranch { emit(cold[index]) }
+      index += 1
+    }
+  }
+
+  private mutating func emitOtherSites() {
+    var index = 0
+    while index < cold.count {
+      if !cold[index].isBranch { emit(cold[index]) }
+      index += 1
+    }
   }
 
   private mutating func mark(_ what: CodeListing.Mark.Content) {
@@ -480,7 +549,7 @@ struct BlockTranslation {
       guard let lacksRoom else { return }
       code.resolve(lacksRoom)
       guard request.isGroup else { return leaveHere(operations + operation, ownHandler(operation)) }
-      leaveHere(operations + operation, TranslationHandlers.refuseGroup)
+      leaveHere(operations + operation, TranslationHandlers.refuseGroup, link: code.position)
       code.word64(Translator.address(ownHandler(operation)))
     case .loadVectors(let fixup, let flags, let back, let operation):
       code.resolve(fixup)
@@ -529,9 +598,11 @@ struct BlockTranslation {
       }
       code.resolve(fixup)
       leaveHere(operations + operation, TranslationHandlers.followAcross, link: link)
-      // A `CrossLink`.
+      // A `CrossLink`, and room behind it.
       code.word64(0)
       code.word64(UInt64(otherwise))
+      code.word64(0)
+      code.position += CrossExit.confirmationSize
     }
   }
 

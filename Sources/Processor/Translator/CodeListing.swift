@@ -174,7 +174,7 @@ extension Translator {
       ("put-vectors", glue.putVectors), ("bring-vectors", glue.bringVectors), ("leave", glue.leave),
       ("enter-supervisor", glue.enter[0]), ("enter-user", glue.enter[1]),
       ("enter-segmented-supervisor", glue.enterSegmented[0]), ("enter-segmented-user", glue.enterSegmented[1]),
-      ("load-vectors", glue.loadVectors),
+      ("load-vectors", glue.loadVectors), ("interrupt-return", glue.interruptReturn),
       ("enter-block", glue.enterBlock), ("budget", glue.budget),
     ]
     for set in 0..<2 {

@@ -57,6 +57,8 @@ enum FrameOffset {
   static let lent = offset(\.lent)
   static let scratch = offset(\.scratch)
   static let dynamicRecord = offset(\.dynamicRecord)
+  private static let interruptFrame = offset(\.interruptFrame)
+  private static let knownReturns = offset(\.knownReturns)
   static let emptySlot = offset(\.emptySlot)
   private static let sets = offset(\.sets)
   private static let segments = offset(\.segments)
@@ -66,6 +68,13 @@ enum FrameOffset {
   static func segment(_ number: Int, _ field: PartialKeyPath<SegmentBounds>) -> Int {
     segments + number * MemoryLayout<SegmentBounds>.stride + MemoryLayout<SegmentBounds>.offset(of: field)!
   }
+
+  static func interruptFrame(_ field: PartialKeyPath<InterruptFrame>) -> Int {
+    interruptFrame + MemoryLayout<InterruptFrame>.offset(of: field)!
+  }
+
+  /// To CPL 0 (0) or 3 (1).
+  static func knownReturn(_ number: Int) -> Int { knownReturns + number * MemoryLayout<KnownReturn>.stride }
 
   /// A field of the slots of code at CPL 0 (0) or above (1).
   static func set(_ number: Int, _ field: Int) -> Int { sets + number * MemoryLayout<PageSlots>.stride + field }

@@ -35,7 +35,15 @@ enum TranslationHandlers {
 
   /// Enters the block that `EngineArea.block` names; RIP is at its beginning.
   static let enterBlock: OperationHandler = { cpu, op, a, b, result, kind in
-    return Chain.enter(cpu, cpu.pointee.engine.block.unsafelyUnwrapped, a, b, result, kind)
+    let block = cpu.pointee.engine.block.unsafelyUnwrapped
+    if block.pointee.isDead != 0 { replaceDropped(cpu, block) }
+    return Chain.enter(cpu, block, a, b, result, kind)
+  }
+
+  @inline(never)
+  private static func replaceDropped(_ cpu: CPU, _ block: UnsafeMutablePointer<CodeBlock>) {
+    let context = cpu.pointee.engine.context.unsafelyUnwrapped
+    Unmanaged<SoftwareProcessor>.fromOpaque(context)._withUnsafeGuaranteedRef { $0.replaceDropped(block) }
   }
 
   /// The budget is used up or attention is wanted; no instruction of the block has run.
@@ -111,12 +119,21 @@ extension SoftwareProcessor {
     translator.frame.pointee.lookUpsLeft = Translator.lookUpCount
     let known = translations.blocks[Chain.blockIndex(target)]
     guard known.tag == target, let block = known.block, block.pointee.key == cpu.pointee.engine.blockKey,
-      block.pointee.isDead == 0, block.pointee.secondPage == ~0
+      block.pointee.isDead == 0
     else { return }
     let page = cpu.pointee.rip & ~0xfff
     guard let displacement = Int32(exactly: Int64(bitPattern: (target & ~0xfff) &- page)) else { return }
-    let isGlobal = translations.isGlobalCode(at: target, table)
+    let isGlobal = block.pointee.secondPage == ~0 && translations.isGlobalCode(at: target, table)
     translator.link(record, on: page, to: block, by: displacement, isGlobal: isGlobal)
+  }
+
+  /// Lets what jumps to the translation of a block that was dropped go on in that of the block that is there now.
+  fileprivate func replaceDropped(_ block: UnsafeMutablePointer<CodeBlock>) {
+    guard let translator, block.pointee.secondPage == ~0,
+      let new = blocks.find(block.pointee.physicalAddress, key: block.pointee.key, CodePlace(of: block)),
+      new.pointee.secondPage == ~0
+    else { return }
+    translator.replace(block, by: new)
   }
 
   /// Translated code has left because a group of accesses crosses into another page. One by one they may be all right.
@@ -127,13 +144,8 @@ extension SoftwareProcessor {
     else { return Chain.semanticHandler }
     let own = UnsafeRawPointer(record + 1).loadUnaligned(as: OperationHandler.self)
     guard block.pointee.isDead == 0 else { return own }
-    // Often: not once in a while, as a pointer that walks through memory does at the end of each page.
-    let budget = cpu.pointee.engine.budget
-    let distance = block.pointee.refusalBudget &- budget
-    block.pointee.refusalBudget = budget
-    block.pointee.refusalCount =
-      (0..<Translator.refusalDistance).contains(distance) ? block.pointee.refusalCount &+ 1 : 1
-    if block.pointee.refusalCount == Translator.refusalLimit { translateWithoutGroups(block) }
+    block.pointee.refusalCount &+= 1
+    if block.pointee.refusalCount >= Translator.refusalLimit { translateTail(of: block, at: record) }
     return own
   }
 
@@ -175,6 +187,16 @@ enum BlockOffset {
   static let key = MemoryLayout<CodeBlock>.offset(of: \.key)!
   static let instructionCount = MemoryLayout<CodeBlock>.offset(of: \.instructionCount)!
   static let entry = MemoryLayout<CodeBlock>.offset(of: \.entry)!
+}
+
+enum CrossLinkOffset {
+  static let page = MemoryLayout<CrossLink>.offset(of: \.page)!
+  static let block = MemoryLayout<CrossLink>.offset(of: \.block)!
+}
+
+enum BlockCacheOffset {
+  static let tag = MemoryLayout<BlockCacheEntry>.offset(of: \.tag)!
+  static let block = MemoryLayout<BlockCacheEntry>.offset(of: \.block)!
 }
 
 enum SlotSetOffset {

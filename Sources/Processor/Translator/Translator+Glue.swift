@@ -27,6 +27,8 @@ struct Glue {
   /// in R11 and its distance to the host's page in RAX. An exit record follows the five bytes behind the call. Indexed by set.
   var refillRead: [Int] = []
   var refillWrite: [Int] = []
+  /// See `emitInterruptReturn`.
+  var interruptReturn = 0
 }
 
 /// What is checked by a slot, and asked for where the slot does not have it.
@@ -48,6 +50,32 @@ extension HostAssembler {
   mutating func forgetExpectations() {
     load(HostRegister.rsp, .frame(FrameOffset.hostStack))
     arithmetic(5, .register(HostRegister.rsp), immediate: 24)
+  }
+
+  /// Has the place of the block cache that a RIP falls on in another register: see `Chain.blockIndex`. Destroys the flags.
+  mutating func findBlockEntry(_ place: Int, at rip: Int) {
+    move(place, rip)
+    instruction(.primary, 0xc1, reg: 5, .register(place), size: 8, immediate: 12, immediateSize: 1)
+    arithmetic(6, place, .register(rip), size: 4)
+    arithmetic(4, .register(place), immediate: Int32(TranslationCache.blockEntryCount - 1), size: 4)
+    instruction(.primary, 0xc1, reg: 4, .register(place), size: 4, immediate: 4, immediateSize: 1)
+    arithmetic(0, place, .frame(FrameOffset.blockCache))
+  }
+
+  /// Makes a register RFLAGS: those of the state and those in the frame. Has the state's address in RAX afterwards.
+  mutating func setFlags(from register: Int) {
+    let rax = HostRegister.rax
+    arithmetic(1, .register(register), immediate: Int32(RFLAGS.fixed), size: 4)
+    load(rax, .frame(FrameOffset.cpu))
+    store(register, .memory(base: rax, index: nil, scale: 0, displacement: Int32(StateOffset.rflags)))
+    // Bits 7:0 to 15:8, bit 11 to bit 0.
+    load(rax, .register(register), size: 4)
+    instruction(.primary, 0xc1, reg: 4, .register(rax), size: 4, immediate: 8, immediateSize: 1)
+    instruction(.primary, 0xc1, reg: 5, .register(register), size: 4, immediate: 11, immediateSize: 1)
+    arithmetic(4, .register(register), immediate: 1, size: 4)
+    arithmetic(1, rax, .register(register), size: 4)
+    store(rax, .frame(FrameOffset.flags), size: 2)
+    load(rax, .frame(FrameOffset.cpu))
   }
 }
 
@@ -73,6 +101,7 @@ extension Translator {
       glue.refillRead.append(emitRefill(&code, set, isWrite: false))
       glue.refillWrite.append(emitRefill(&code, set, isWrite: true))
     }
+    emitInterruptReturn(&code)
     code.align(to: 64)
     used = code.position
   }
@@ -442,7 +471,7 @@ extension Translator {
   }
 
   /// Leaves at the exit record behind the jump behind the call that led here.
-  private func emitLeaveBehindCall(_ code: inout HostAssembler) {
+  func emitLeaveBehindCall(_ code: inout HostAssembler) {
     code.pop(HostRegister.rax)
     code.arithmetic(0, .register(HostRegister.rax), immediate: 5)
     code.jump(to: glue.leave)
@@ -453,6 +482,15 @@ extension Translator {
   private static let volatileRegisters = [
     HostRegister.rdx, HostRegister.rsi, HostRegister.rdi, HostRegister.r8, HostRegister.r9, HostRegister.r10,
   ]
+
+  /// Has the place in a table of the TLB that an address falls on in a register, in bytes: see `TranslationCache.index`.
+  static func emitEntryPlace(_ code: inout HostAssembler, of address: Int, in place: Int) {
+    code.move(place, address)
+    code.instruction(.primary, 0xc1, reg: 5, .register(place), size: 8, immediate: 10, immediateSize: 1)
+    code.arithmetic(6, place, .register(address), size: 4)
+    code.instruction(.primary, 0xc1, reg: 5, .register(place), size: 4, immediate: 7, immediateSize: 1)
+    code.arithmetic(4, .register(place), immediate: Int32((TranslationCache.pageCount - 1) << 5), size: 4)
+  }
 
   private func emitRefill(_ code: inout HostAssembler, _ set: Int, isWrite: Bool) -> Int {
     let rax = HostRegister.rax
@@ -465,12 +503,7 @@ extension Translator {
     code.store(rcx, .frame(FrameOffset.scratch))
     code.store(rax, .frame(FrameOffset.scratch + 8))
     let again = code.position
-    // The entry's place: see `TranslationCache.index`; 32 bytes each.
-    code.move(rcx, rax)
-    code.instruction(.primary, 0xc1, reg: 5, .register(rcx), size: 8, immediate: 10, immediateSize: 1)
-    code.arithmetic(6, rcx, .register(rax), size: 4)
-    code.instruction(.primary, 0xc1, reg: 5, .register(rcx), size: 4, immediate: 7, immediateSize: 1)
-    code.arithmetic(4, .register(rcx), immediate: Int32((TranslationCache.pageCount - 1) << 5), size: 4)
+    Self.emitEntryPlace(&code, of: rax, in: rcx)
     code.arithmetic(0, rcx, .frame(FrameOffset.set(set, SlotSetOffset.tlb)))
     code.arithmetic(4, .register(rax), immediate: -4096)
     code.arithmetic(7, rax, Self.state(rcx, tag))

@@ -34,9 +34,10 @@ import X86
 ///
 /// **Control.** A jump within the guest's page leads directly from translation to translation once both are there.
 /// A direct jump to another page does so as long as nothing has changed in what linear pages mean
-/// (`TranslationCache.linkStamp`); after that, and for indirect jumps and returns, the block cache is looked up in line. A
-/// block that is dropped has its entry overwritten with a jump that leaves, so nobody needs to know who jumps to it. Calls and
-/// returns of 64-bit code are the host's, too (`BlockTranslation+Branches`).
+/// (`TranslationCache.linkStamp`), or the block cache has the same block all the same; otherwise, and for indirect jumps and
+/// returns, the block cache is looked up in line. A block that is dropped has its entry overwritten with a jump that leaves,
+/// or that leads to the block that has taken its place, so nobody needs to know who jumps to it. Calls and returns of 64-bit
+/// code are the host's, too (`BlockTranslation+Branches`).
 ///
 /// **Counting.** Each block subtracts its instructions from a register when it is entered. The register holds a slice of
 /// the budget; when it runs out, attention is looked at.
@@ -66,11 +67,10 @@ final class Translator {
   /// Most bytes that one block's translation takes.
   static let blockReserve = 64 << 10
 
-  /// How many jumps to other pages whose links are void are looked up between two that are linked anew.
-  static let lookUpCount: Int64 = 16
-  /// How many refused groups, each within so many instructions of the last, make a block do without groups.
-  static let refusalLimit: UInt32 = 16
-  static let refusalDistance: Int64 = 1024
+  /// How many jumps to other pages whose links are void are made between two that are linked anew.
+  static let lookUpCount: Int64 = 12
+  /// How many refused groups of a block make another one go on in translated code.
+  static let refusalLimit: UInt32 = 8
 
   /// What an empty slot has for a page: addresses there are not canonical, and nobody can guess it. Behind it are zeros, so
   /// that a guess would harm nobody but the guest. It is odd, as no page is.
@@ -108,6 +108,8 @@ final class Translator {
     // No table and no epoch: the slots are emptied before they are used.
     frame.pointee.sets.0.epoch = ~0
     frame.pointee.sets.1.epoch = ~0
+    frame.pointee.knownReturns.0.codeSelector = ~0
+    frame.pointee.knownReturns.1.codeSelector = ~0
     coldUsed = firstColdPosition
     precondition(InstructionTable.rows.count <= Int(LeaveCountCapacity), "each semantic function has a count")
     emitGlue()
@@ -239,18 +241,22 @@ final class Translator {
     let place = UnsafeRawPointer(record + 1) - memory.executable
     let link = (memory.writable + place).assumingMemoryBound(to: CrossLink.self)
     link.pointee.page = page
+    link.pointee.block = block
     let otherwise = Int(truncatingIfNeeded: link.pointee.otherwise)
     var code = HostAssembler(memory, at: Int(truncatingIfNeeded: record.pointee.link))
     let second = GuestRegisters.second
     code.instruction(
       .primary, 0x81, reg: 7, .frame(isGlobal ? FrameOffset.globalLinkStamp : FrameOffset.linkStamp), size: 4,
       immediate: Int64(stamp), immediateSize: 4)
-    code.jump(if: HostCondition.notZero, to: otherwise)
+    code.jump(if: HostCondition.notZero, to: place + MemoryLayout<CrossLink>.stride)
+    let confirmed = code.position
     code.load(second, .frame(FrameOffset.codePage))
-    code.arithmetic(7, second, code.data(at: place))
+    code.arithmetic(7, second, code.data(at: place + CrossLinkOffset.page))
     code.jump(if: HostCondition.notZero, to: otherwise)
     code.arithmeticWide(0, .register(second), immediate: displacement)
     code.store(second, .frame(FrameOffset.codePage))
+    let targetPage = page &+ UInt64(bitPattern: Int64(displacement))
+    emitConfirmation(at: place, target: targetPage | block.pointee.place, confirmed)
     let target = entry - memory.executable
     let charge = Int32(truncatingIfNeeded: block.pointee.instructionCount)
     let budget = HostOperand.register(GuestRegisters.budget)
@@ -258,6 +264,32 @@ final class Translator {
     code.jump(if: HostCondition.notSign, to: target + BlockEntry.checkSize)
     code.arithmeticWide(0, budget, immediate: charge)
     code.jump(to: target)
+  }
+
+  /// What a jump to another page does where its stamp is another's now: it looks whether the block cache has the same block
+  /// for `target` all the same, and goes on at `confirmed`. `place` is that of its `CrossLink`.
+  private func emitConfirmation(at place: Int, target: UInt64, _ confirmed: Int) {
+    let link = (memory.writable + place).assumingMemoryBound(to: CrossLink.self)
+    let otherwise = Int(truncatingIfNeeded: link.pointee.otherwise)
+    let first = GuestRegisters.first
+    let second = GuestRegisters.second
+    let distance = Int32(truncatingIfNeeded: Int64(bitPattern: target &- link.pointee.page))
+    let known = Int32(Chain.blockIndex(target) * MemoryLayout<BlockCacheEntry>.stride)
+    func entry(_ offset: Int) -> HostOperand {
+      .memory(base: first, index: nil, scale: 0, displacement: known + Int32(offset))
+    }
+    var code = HostAssembler(memory, at: place + MemoryLayout<CrossLink>.stride)
+    code.load(second, .frame(FrameOffset.codePage))
+    code.load(first, .frame(FrameOffset.blockCache))
+    code.loadAddress(second, .memory(base: second, index: nil, scale: 0, displacement: distance))
+    code.arithmetic(7, second, entry(BlockCacheOffset.tag))
+    code.jump(if: HostCondition.notZero, to: otherwise)
+    code.load(second, entry(BlockCacheOffset.block))
+    code.arithmetic(7, second, code.data(at: place + CrossLinkOffset.block))
+    code.jump(if: HostCondition.notZero, to: otherwise)
+    code.arithmetic(5, .frame(FrameOffset.lookUpsLeft), immediate: 1)
+    code.jump(if: HostCondition.sign, to: otherwise)
+    code.jump(to: confirmed)
   }
 
   /// Whether a block's entry is that of a translation, not what leads to the chain.
@@ -274,16 +306,25 @@ final class Translator {
     // The check of the budget leads to what runs rarely, before which stands what a dropped block leads to.
     let jump = position + BlockEntry.checkSize
     let stale = jump + Int((memory.writable + jump - 4).loadUnaligned(as: Int32.self)) - BlockEntry.staleSize
-    redirect(position, to: stale, charged: stale - BlockEntry.refundSize)
+    // There are two ways in: the entry, and the place behind the check of the budget, where the block has been charged.
+    var code = HostAssembler(memory, at: position)
+    code.jump(to: stale)
+    code.position = position + BlockEntry.checkSize
+    code.jump(to: stale - BlockEntry.refundSize)
   }
 
-  /// Makes both ways into a translation lead elsewhere: its entry, and the place behind the check of the budget, where
-  /// the block has been charged.
-  func redirect(_ entry: Int, to place: Int, charged: Int) {
-    var code = HostAssembler(memory, at: entry)
-    code.jump(to: place)
-    code.position = entry + BlockEntry.checkSize
-    code.jump(to: charged)
+  /// Lets the way into a dropped block lead to another that begins at the same place, if that is translated. It is dropped
+  /// no more, so this lasts.
+  func replace(_ dropped: UnsafeMutablePointer<CodeBlock>, by block: UnsafeMutablePointer<CodeBlock>) {
+    guard let old = dropped.pointee.entry, old != untranslatedEntry, let entry = block.pointee.entry,
+      entry != untranslatedEntry, isTranslation(at: entry - memory.executable)
+    else { return }
+    let position = old - memory.executable
+    // See `unlink`.
+    let isJump = (memory.writable + position).load(as: UInt8.self) == BlockEntry.jumpOpcode
+    let stale = isJump ? position + 5 + Int((memory.writable + position + 1).loadUnaligned(as: Int32.self)) : position
+    var code = HostAssembler(memory, at: stale)
+    code.jump(to: entry - memory.executable)
   }
 }
 
@@ -297,6 +338,8 @@ enum BlockEntry {
   static let refundSize = 7
   /// The first two bytes of that MOV.
   static let constantOpcode: UInt16 = 0xbb49
+  /// What the entry of a dropped block begins with.
+  static let jumpOpcode: UInt8 = 0xe9
 }
 
 /// An exit that can be linked. Not yet linked, it is a JMP to what leaves. Linked: SUB budget, imm32 with what the block
@@ -310,6 +353,9 @@ enum ExitLink {
 /// page, JNE; ADD, MOV: the target's page; and an `ExitLink`.
 enum CrossExit {
   static let size = 10 + 6 + 7 + 7 + 6 + 7 + 7 + ExitLink.size
+  /// Room for what happens where the stamp is another: MOV, MOV, LEA; CMP, JNE of the address; MOV, CMP, JNE of the block;
+  /// SUB, JS; JMP.
+  static let confirmationSize = 7 + 7 + 7 + 7 + 6 + 7 + 7 + 6 + 8 + 6 + 5
 }
 
 extension SoftwareProcessor {
@@ -337,28 +383,24 @@ extension SoftwareProcessor {
     install(translation, translator)
   }
 
-  /// Translates a block once more, without groups of accesses, because they have crossed into other pages too often.
-  func translateWithoutGroups(_ block: UnsafeMutablePointer<CodeBlock>) {
-    guard let translator, block.pointee.isDead == 0, !translator.isNearlyFull, let entry = block.pointee.entry else {
-      return
-    }
+  /// Lets code go on in translated code that meets a refused group of accesses at `record` of `block`.
+  func translateTail(of block: UnsafeMutablePointer<CodeBlock>, at record: UnsafePointer<ExitRecord>) {
+    guard let translator, !translator.isNearlyFull, let operation = record.pointee.operation else { return }
     let control = nativeMXCSR()
     nativeSetMXCSR(XSaveArea.initialMXCSR)
     defer { nativeSetMXCSR(control) }
-    guard var translation = BlockTranslation(translator, self, block, hasGroups: false), translation.emit() else {
+    let start = operation - UnsafePointer(block.pointee.operations + 1)
+    guard var translation = BlockTranslation(translator, self, block, tailFrom: start), translation.emitTail() else {
       return
     }
-    install(translation, translator)
-    translator.redirect(
-      entry - translator.memory.executable, to: translation.entry, charged: translation.entry + BlockEntry.checkSize)
+    place(translation, translator)
+    var code = HostAssembler(translator.memory, at: Int(truncatingIfNeeded: record.pointee.link))
+    code.jump(to: translation.entry)
   }
 
   private func install(_ translation: BlockTranslation, _ translator: Translator) {
     let block = translation.block
-    tell(translation)
-    translator.used = translation.hotEnd
-    translator.coldUsed = translation.code.position
-    translator.useLargePages()
+    place(translation, translator)
     for (operation, position) in translation.resumptions {
       translation.operations[operation].handler = translator.handler(at: position)
     }
@@ -366,5 +408,12 @@ extension SoftwareProcessor {
       block.pointee.operations.pointee.handler = translator.handler(at: translation.thunk)
     }
     block.pointee.entry = translator.address(of: translation.entry)
+  }
+
+  private func place(_ translation: BlockTranslation, _ translator: Translator) {
+    tell(translation)
+    translator.used = translation.hotEnd
+    translator.coldUsed = translation.code.position
+    translator.useLargePages()
   }
 }

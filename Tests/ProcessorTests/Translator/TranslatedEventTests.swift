@@ -141,6 +141,163 @@ struct TranslatedEventTests {
     }
   }
 
+  /// What a guest changes between two IRETQ of the same kind.
+  enum ReturnChange: CaseIterable {
+    case nothing, codeDescriptor, stackDescriptor, missingDescriptor, tableLimit, tableBase, nullStack, segments
+    case nestedTask, trap, alignment, interrupt, blockedNMI, otherTarget, otherCode, pageEnd, flags
+  }
+
+  /// IRETQ to a ring and, by INT, back, several times, with a change in between.
+  @Test(arguments: ReturnChange.allCases, [0, 3])
+  func interruptReturns(_ kind: ReturnChange, _ ring: Int) throws {
+    typealias Entry = TestProcessor.Entry
+    let twins = TwinMachines()
+    let code = TestProcessor.selector(Entry.code64 + 2 * ring, ring)
+    let stack = TestProcessor.selector(Entry.data32 + 2 * ring, ring)
+    let frame = Layout.stack - 40
+    let targets = [Layout.code + 0x100, Layout.code + 0x140]
+    // IRETQ there; there INC RBX or RCX, INT 20H, whose handler is HLT.
+    twins.place([0x48, 0xcf])
+    twins.place([0x48, 0xff, 0xc3, 0xcd, 0x20], at: targets[0])
+    twins.place([0x48, 0xff, 0xc1, 0xcd, 0x20], at: targets[1])
+    twins.place([Self.hlt], at: 0x5_0800)
+    twins.place([Self.hlt], at: 0x5_0840)
+    let table = twins.cpu.gdtr
+    func descriptor(_ selector: UInt16) -> UInt64 { table.base + UInt64(selector & ~7) }
+    func change(_ selector: UInt16, _ body: (UInt64) -> UInt64) {
+      twins.each { $0.store(body($0.load(descriptor(selector))), descriptor(selector)) }
+    }
+    twins.each {
+      for vector in [0x20, 0x21] {
+        $0.setGate(
+          vector, TestProcessor.selector(Entry.code64), 0x5_0800 + UInt64(vector - 0x20) * 0x40, access: 0xee, stack: 1)
+      }
+      // A second table, of which only the place is another.
+      for offset in stride(from: 0, to: UInt64(table.limit) + 1, by: 8) {
+        $0.store($0.load(table.base + offset, as: UInt64.self), 0x6_0000 + offset)
+      }
+    }
+    func go(_ name: String, target: Int = 0, flags: UInt64 = 2, ss: UInt16? = nil, at place: UInt64? = nil) throws {
+      let place = place ?? frame
+      twins.restart()
+      twins.each {
+        for (index, value) in [targets[target], UInt64(code), flags, Layout.stack - 0x100, UInt64(ss ?? stack)]
+          .enumerated()
+        {
+          $0.store(value, place + 8 * UInt64(index))
+        }
+      }
+      twins.set(4, place)
+      let exit = try twins.run("\(kind) \(ring) \(name)")
+      // Handlers need the kernel's code segment.
+      let isFatal = ring == 0 && name != "before" && [.missingDescriptor, .tableLimit].contains(kind)
+      #expect(exit == (isFatal ? .shutdown : .halt))
+    }
+    for _ in 0..<4 { try go("before", ss: kind == .nullStack && ring == 0 ? 0 : nil) }
+    var (target, flags, place) = (0, 2 as UInt64, frame)
+    switch kind {
+    case .nothing, .nullStack: break
+    // Conforming, and expanding downward: both may be returned to all the same.
+    case .codeDescriptor: change(code) { $0 | 4 << 40 }
+    case .stackDescriptor: change(stack) { $0 | 4 << 40 }
+    case .missingDescriptor: change(code) { $0 & ~(0x80 << 40) }
+    case .tableLimit: twins.each { $0.cpu.pointee.gdtr.limit = UInt32(code | 7) - 1 }
+    case .tableBase: twins.each { $0.cpu.pointee.gdtr.base = 0x6_0000 }
+    case .segments: twins.each { $0.setSegment(.gs, Entry.data32, rpl: 0) }
+    case .nestedTask: twins.each { $0.cpu.pointee.rflags |= RFLAGS.nt }
+    case .trap: flags |= RFLAGS.tf
+    case .alignment: flags |= RFLAGS.ac
+    case .interrupt:
+      flags |= RFLAGS.if
+      twins.each {
+        $0.cpu.pointee.interruptPending = 1
+        $0.cpu.pointee.interruptVector = 0x21
+      }
+    case .blockedNMI: twins.each { $0.cpu.pointee.nmiBlocked = 1 }
+    case .otherTarget: target = 1
+    case .otherCode: twins.place([0x48, 0xff, 0xcb, 0xcd, 0x20], at: targets[0])
+    case .pageEnd: place = (Layout.stack & ~0xfff) - 16
+    case .flags: flags = 0x3f_7fd7 & ~(RFLAGS.tf | RFLAGS.ac | RFLAGS.nt)
+    }
+    for _ in 0..<3 { try go("after", target: target, flags: flags, at: place) }
+    for machine in twins.machines { #expect(machine.cpu.pointee.nmiBlocked == 0) }
+  }
+
+  /// A loop whose middle instruction lies on two pages, of which the second comes to be another.
+  @Test func cutInstructionInALoop() throws {
+    let twins = TwinMachines()
+    // L: DEC ECX; ADD EBX, 1 (one byte of it on the first page); JNZ by ECX: TEST ECX, ECX; JNZ L; RET.
+    let start = Window.linear + 0xffd
+    let code: [UInt8] = [0xff, 0xc9, 0x83, 0xc3, 0x01, 0x85, 0xc9, 0x75, 0xf7, 0xc3]
+    let other: UInt64 = 0x18_0000
+    twins.each {
+      for (index, byte) in code.enumerated() {
+        let page = index < 3 ? Window.page(0) + 0xffd : Window.page(1) - 3
+        $0.store(byte, page + UInt64(index))
+        if index >= 3 { $0.store(index == 4 ? 2 : byte, other - 3 + UInt64(index)) }
+      }
+    }
+    // MOV EAX, L; CALL RAX; MOV [table], other; INVLPG; MOV ECX, 50; CALL RAX; HLT.
+    var program: [UInt8] = [0xb8] + Self.bytes(start) + [0xff, 0xd0]
+    program += [0x48, 0xc7, 0x04, 0x25] + Self.bytes(Window.table + 8) + Self.bytes(other | 7)
+    program +=
+      [0x0f, 0x01, 0x3c, 0x25] + Self.bytes(Window.linear + 0x1000) + [0xb9, 50, 0, 0, 0, 0xff, 0xd0, Self.hlt]
+    twins.place(program)
+    twins.set(1, 50)
+    twins.set(3, 0)
+    #expect(try twins.run("a cut instruction") == .halt)
+    #expect(twins.cpu.gpr.3 == 150)
+  }
+
+  /// A function is written anew again and again; who jumps to it goes on with what is there, by a detour or not.
+  @Test func replacedTarget() throws {
+    let twins = TwinMachines()
+    // L: JMP F; back: DEC ECX; JNZ L; HLT. F: ADD EBX, n; JMP back.
+    twins.place([0xeb, 0x7e, 0xff, 0xc9, 0x75, 0xfa, Self.hlt])
+    twins.set(3, 0)
+    var sum: UInt64 = 0
+    for number in 1...6 as ClosedRange<UInt8> {
+      twins.place([0x83, 0xc3, number, 0xe9] + Self.bytes(UInt64(bitPattern: 2 - 0x88)), at: Layout.code + 0x80)
+      for count in [3, 20] as [UInt64] {
+        twins.restart()
+        twins.set(1, count)
+        #expect(try twins.run("version \(number)") == .halt)
+        sum += count * UInt64(number)
+      }
+    }
+    #expect(twins.cpu.gpr.3 == sum)
+  }
+
+  /// A group of accesses that lies on two pages, often: other code does the rest of the block.
+  @Test(arguments: [0xff0, 0xffc, 0x1000, 0xfd8] as [UInt64]) func refusedGroups(_ offset: UInt64) throws {
+    let twins = TwinMachines()
+    // L: CMP ECX, 3; MOV RAX, [RSI]; ADC [RSI + 8], RAX; MOV RDX, [RSI + 16]; MOVUPS XMM1, [RSI + 24]; PUSH RDX; POP RDI;
+    // ADC RBX, [RSI + 32]; DEC ECX; JNZ L; HLT.
+    twins.place([
+      0x83, 0xf9, 3, 0x48, 0x8b, 0x06, 0x48, 0x11, 0x46, 8, 0x48, 0x8b, 0x56, 16, 0x0f, 0x10, 0x4e, 24, 0x52, 0x5f,
+      0x48,
+      0x13, 0x5e, 32, 0xff, 0xc9, 0x75, 0xe4, Self.hlt,
+    ])
+    twins.each {
+      for place in 0..<Window.pages where place != Window.missing {
+        for word in 0..<512 as Range<UInt64> { $0.store(word &* 0x9e37_79b9_7f4a_7c15, Window.page(place) + 8 * word) }
+      }
+    }
+    for budget in [10_000, 7] as [UInt64] {
+      twins.restart()
+      twins.set(1, 40)
+      twins.set(4, Layout.stack)
+      twins.set(6, Window.linear + offset)
+      while try twins.run(budget: budget, "group at \(offset)") == .budgetSpent {}
+    }
+    // The second page is missing: the fault is where it belongs.
+    twins.restart()
+    twins.set(1, 40)
+    twins.set(4, Layout.stack)
+    twins.set(6, Window.linear + (Window.missing - 1) << 12 + offset)
+    #expect(try twins.run("group at \(offset) before a missing page") == .halt)
+  }
+
   /// Under SMAP: STAC; MOV EAX, [user]; CLAC; MOV EDX, [user] faults, also when the first has come to be known as good.
   @Test(arguments: [false, true]) func accessControl(_ isWrite: Bool) throws {
     let twins = TwinMachines()
