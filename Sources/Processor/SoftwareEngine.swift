@@ -57,7 +57,6 @@ public final class SoftwareEngine: ExecutionEngine {
       processor.serveCodeWatch()
       defer {
         codeWatch.leave()
-        processor.dropPassedShadow()
         processor.native.leave(cpu)
       }
       return run(processor, cpu, budget: budget)

@@ -99,11 +99,8 @@ typedef struct EngineArea {
   uint8_t scratch[128];
   /// Changes when entries of the TLB are taken away: whoever has copies of some must forget them.
   uint64_t translationEpoch;
-  /// RIP of the instruction that `CPUState.interruptShadow` covers. The shadow is over as soon as RIP is another: code runs
-  /// on without looking, and whoever wants to interrupt asks `SoftwareProcessor.shadow`.
-  uint64_t shadowAddress;
-  /// `budget`, without what was charged and has not run, when the shadow was cast: code that has come back to the same
-  /// RIP has a smaller one.
+  /// `budget`, without what was charged and has not run, when `CPUState.interruptShadow` was cast. The shadow is over as soon
+  /// as that is another: code runs on without looking, and the engine looks when a chain has stopped.
   int64_t shadowBudget;
   /// How the host leaves undefined flags, for chain handlers: AF after shifts (bit 4), and what `FlagRules.ProductFlags` says.
   uint64_t shiftAdjust, productFlags;

@@ -146,8 +146,6 @@ extension SoftwareProcessor {
     translations.flushAll()
     translations.select(root: addressSpaceRoot, flushes: true)
     events = EventState()
-    // A shadow that came with the state covers the instruction that it came with.
-    cpu.pointee.engine.shadowAddress = cpu.pointee.rip
     replay.clear()
     modeChanged()
   }

@@ -116,23 +116,12 @@ extension SoftwareProcessor {
   }
 
   /// The interrupt shadow of the next instruction.
-  var shadow: InterruptShadow {
-    dropPassedShadow()
-    return cpu.pointee.interruptShadow
-  }
-
-  /// Ends the interrupt shadow if RIP has moved on from the instruction that it covered. The engine calls it before it
-  /// gives the state away.
-  func dropPassedShadow() {
-    guard cpu.pointee.interruptShadow != [], cpu.pointee.rip != cpu.pointee.engine.shadowAddress else { return }
-    cpu.pointee.interruptShadow = []
-  }
+  @inline(__always) var shadow: InterruptShadow { cpu.pointee.interruptShadow }
 
   /// The instruction behind `op` shall run before any interrupt is taken.
   @inline(__always)
   func castShadow(_ shadow: InterruptShadow, behind op: Op) {
     cpu.pointee.interruptShadow = shadow
-    cpu.pointee.engine.shadowAddress = truncateToCode(nextAddress(after: op))
     cpu.pointee.engine.shadowBudget = cpu.pointee.engine.budget &+ Chain.unspent(cpu, op.pointee.number &+ 1)
   }
 

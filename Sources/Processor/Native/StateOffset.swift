@@ -9,7 +9,6 @@ enum StateOffset {
   static let block = offset(\.engine.block)
   static let budget = offset(\.engine.budget)
   static let translationEpoch = offset(\.engine.translationEpoch)
-  static let shadowAddress = offset(\.engine.shadowAddress)
   static let shadowBudget = offset(\.engine.shadowBudget)
   static let interruptShadow = offset(\.interruptShadow)
   static let nmiPending = offset(\.nmiPending)

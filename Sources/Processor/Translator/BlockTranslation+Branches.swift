@@ -29,13 +29,7 @@ extension BlockTranslation {
   mutating func lookUp(key: UInt64? = nil) -> [HostAssembler.Fixup] {
     let first = GuestRegisters.first
     let second = GuestRegisters.second
-    code.findBlockEntry(first, at: second)
-    code.arithmetic(
-      7, second, .memory(base: first, index: nil, scale: 0, displacement: Int32(BlockCacheOffset.tag)))
-    let isOther = code.jump(if: HostCondition.notZero)
-    code.load(first, .memory(base: first, index: nil, scale: 0, displacement: Int32(BlockCacheOffset.block)))
-    code.instruction(.primary, 0x85, reg: first, .register(first), size: 8)
-    let isNone = code.jump(if: HostCondition.zero)
+    let misses = code.findBlock(first, at: second)
     let key = key ?? block.pointee.key
     let place = HostOperand.memory(base: first, index: nil, scale: 0, displacement: Int32(BlockOffset.key))
     guard key >> 32 == 0 else {
@@ -44,11 +38,11 @@ extension BlockTranslation {
         code.arithmetic(7, half, immediate: Int32(truncatingIfNeeded: value), size: 4)
         return code.jump(if: HostCondition.notZero)
       }
-      return [isOther, isNone] + fixups
+      return misses + fixups
     }
     code.instruction(.primary, 0x81, reg: 7, place, size: 8, immediate: Int64(key), immediateSize: 4)
     let isOtherMode = code.jump(if: HostCondition.notZero)
-    return [isOther, isNone, isOtherMode]
+    return misses + [isOtherMode]
   }
 
   /// Enters the block in RAX; RIP is in R11.

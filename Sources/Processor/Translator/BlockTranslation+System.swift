@@ -19,12 +19,7 @@ extension BlockTranslation {
 
   /// Leaves for the chain if something waits for interrupts to be let in. The state's address is in RAX; destroys R11.
   mutating func leaveIfEventsWait() {
-    let second = GuestRegisters.second
-    code.instruction(.escape0f, 0xb6, reg: second, state(StateOffset.interruptPending), size: 4)
-    for place in [StateOffset.nmiPending, StateOffset.wantsInterruptWindow] {
-      code.instruction(.primary, 0x0a, reg: second, state(place), size: 1, hasByteRegister: true)
-    }
-    code.instruction(.primary, 0x84, reg: second, .register(second), size: 1, hasByteRegister: true)
+    code.testWaitingEvents(GuestRegisters.second)
     leave(if: HostCondition.notZero)
   }
 
@@ -58,8 +53,6 @@ extension BlockTranslation {
     let wasSet = code.jump(if: HostCondition.notZero)
     code.arithmetic(1, state(StateOffset.rflags), immediate: Int32(RFLAGS.if), size: 4)
     setShadow(.STI)
-    loadAddress(ofPlace: nextPlace, into: second)
-    code.store(second, state(StateOffset.shadowAddress))
     let rest = Int32(block.pointee.instructionCount) - Int32(op.number) - 1
     code.loadAddress(second, .memory(base: GuestRegisters.budget, index: nil, scale: 0, displacement: rest))
     code.arithmetic(0, second, .frame(FrameOffset.reserve))

@@ -12,17 +12,8 @@ extension BlockTranslation {
   /// Leaves unless the slots of the other privilege level are good for the table that lies `distance` entries from the
   /// current one. The state's address is in RAX.
   private mutating func checkSlots(_ set: Int, distance: Int) {
-    code.load(second, state(StateOffset.translationEpoch))
-    code.arithmetic(7, second, .frame(FrameOffset.set(set, SlotSetOffset.epoch)))
-    leave(if: HostCondition.notZero)
-    code.load(second, state(StateOffset.tlb))
-    code.arithmetic(0, .register(second), immediate: Int32(distance * MemoryLayout<TLBEntry>.stride))
-    code.arithmetic(7, second, .frame(FrameOffset.set(set, SlotSetOffset.tlb)))
-    leave(if: HostCondition.notZero)
+    for miss in code.checkSlots(set, distance: distance, using: second) { leave(at: miss) }
   }
-
-  /// From the current context's table to the other's.
-  private static let toUser = TranslationCache.distanceToUser
 
   mutating func emitSystemCall() -> Bool {
     guard is64, mode.contains(.unprivileged) else { return false }
@@ -37,7 +28,7 @@ extension BlockTranslation {
     code.instruction(
       .primary, 0x80, reg: 7, state(StateOffset.cpl), size: 1, immediate: 3, immediateSize: 1)
     leave(if: HostCondition.notZero)
-    checkSlots(0, distance: -Self.toUser)
+    checkSlots(0, distance: -TranslationCache.distanceToUser)
     code.load(second, state(StateOffset.lstar))
     keepTarget(key: key)
 
@@ -55,7 +46,7 @@ extension BlockTranslation {
     code.load(second, state(StateOffset.star + 4), size: 4)
     code.arithmetic(4, .register(second), immediate: 0xfffc, size: 4)
     setSegments(code: SystemCalls.longCode, stackAfterCode: 8, stack: SystemCalls.data, cpl: 0)
-    enterOther(key: key, distance: -Self.toUser)
+    enterOther(key: key, distance: -TranslationCache.distanceToUser)
     return true
   }
 
@@ -69,7 +60,7 @@ extension BlockTranslation {
     leave(if: HostCondition.zero)
     test(StateOffset.rflags, RFLAGS.ac)
     leave(if: HostCondition.notZero)
-    checkSlots(1, distance: Self.toUser)
+    checkSlots(1, distance: TranslationCache.distanceToUser)
     leaveIfEventsWait()
     code.load(second, GuestRegisters.home(11))
     code.instruction(
@@ -90,7 +81,7 @@ extension BlockTranslation {
     setSegments(
       code: SystemCalls.longCode | SystemCalls.ring3, stackAfterCode: -8, stack: SystemCalls.data | SystemCalls.ring3,
       cpl: 3)
-    enterOther(key: key, distance: Self.toUser)
+    enterOther(key: key, distance: TranslationCache.distanceToUser)
     return true
   }
 

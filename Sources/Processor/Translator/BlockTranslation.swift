@@ -168,24 +168,30 @@ struct BlockTranslation {
     while current < count, !ended {
       storeX87Pointers()
       let beginning = Beginning(self)
-      guard current < decodedCount, op.semantic >= PseudoInstructions.native, keepFlagsMakeable(), emitInstruction()
-      else {
+      guard emitCurrent() else {
         takeBack(to: beginning)
         guard current > tailStart else { return false }
         leave()
         ended = true
         break
       }
-      moveGroups()
       current += 1
     }
     storeX87Pointers()
     if !ended { follow(current) }
-    emitBranchSites()
+    emitSites(ofBranches: true)
     hotEnd = code.position
     code.position = translator.coldUsed
-    emitOtherSites()
+    emitSites(ofBranches: false)
     code.align(to: 16)
+    return true
+  }
+
+  /// Emits the current instruction. False if it has no translation.
+  private mutating func emitCurrent() -> Bool {
+    guard current < decodedCount, op.semantic >= PseudoInstructions.native, keepFlagsMakeable(), emitInstruction()
+    else { return false }
+    moveGroups()
     return true
   }
 
@@ -220,8 +226,7 @@ struct BlockTranslation {
       storeX87Pointers()
       let beginning = Beginning(self)
       mark(.instruction(current))
-      if current < decodedCount, op.semantic >= PseudoInstructions.native, keepFlagsMakeable(), emitInstruction() {
-        moveGroups()
+      if emitCurrent() {
         if runStart == nil {
           runStart = current
           runIsResumed = true
@@ -463,7 +468,7 @@ struct BlockTranslation {
 
   private mutating func emitColdSites() {
     mark(.cold)
-    emitBranchSites()
+    emitSites(ofBranches: true)
     hotEnd = code.position
     code.position = translator.coldUsed
     mark(.cold)
@@ -481,7 +486,7 @@ struct BlockTranslation {
     code.jump(to: entry)
     // Nothing is charged: see `emitCountOnLeaving`.
     record(block.pointee.operations, TranslationHandlers.stop)
-    emitOtherSites()
+    emitSites(ofBranches: false)
     for index in resumptions.indices {
       let position = resumptions[index].position
       // See `Translator.ownHandler`.
@@ -494,19 +499,11 @@ struct BlockTranslation {
     code.align(to: 16)
   }
 
-  /// Branches that are taken: they stay near. Sites may add sites.
-  private mutating func emitBranchSites() {
+  /// Emits branches that are taken, which stay near, or all else. Sites may add sites.
+  private mutating func emitSites(ofBranches areBranches: Bool) {
     var index = 0
     while index < cold.count {
-      if cold[index].isBranch { emit(cold[index]) }
-      index += 1
-    }
-  }
-
-  private mutating func emitOtherSites() {
-    var index = 0
-    while index < cold.count {
-      if !cold[index].isBranch { emit(cold[index]) }
+      if cold[index].isBranch == areBranches { emit(cold[index]) }
       index += 1
     }
   }

@@ -52,14 +52,49 @@ extension HostAssembler {
     arithmetic(5, .register(HostRegister.rsp), immediate: 24)
   }
 
-  /// Has the place of the block cache that a RIP falls on in another register: see `Chain.blockIndex`. Destroys the flags.
-  mutating func findBlockEntry(_ place: Int, at rip: Int) {
-    move(place, rip)
-    instruction(.primary, 0xc1, reg: 5, .register(place), size: 8, immediate: 12, immediateSize: 1)
-    arithmetic(6, place, .register(rip), size: 4)
-    arithmetic(4, .register(place), immediate: Int32(TranslationCache.blockEntryCount - 1), size: 4)
-    instruction(.primary, 0xc1, reg: 4, .register(place), size: 4, immediate: 4, immediateSize: 1)
-    arithmetic(0, place, .frame(FrameOffset.blockCache))
+  /// Has the block at the RIP in a register in another: see `Chain.blockIndex`. Returns the jumps that are taken if the block
+  /// cache has none. Its mode is for the caller to look at.
+  mutating func findBlock(_ block: Int, at rip: Int) -> [Fixup] {
+    func entry(_ offset: Int) -> HostOperand {
+      .memory(base: block, index: nil, scale: 0, displacement: Int32(offset))
+    }
+    move(block, rip)
+    instruction(.primary, 0xc1, reg: 5, .register(block), size: 8, immediate: 12, immediateSize: 1)
+    arithmetic(6, block, .register(rip), size: 4)
+    arithmetic(4, .register(block), immediate: Int32(TranslationCache.blockEntryCount - 1), size: 4)
+    instruction(.primary, 0xc1, reg: 4, .register(block), size: 4, immediate: 4, immediateSize: 1)
+    arithmetic(0, block, .frame(FrameOffset.blockCache))
+    arithmetic(7, rip, entry(BlockCacheOffset.tag))
+    let isOther = jump(if: HostCondition.notZero)
+    load(block, entry(BlockCacheOffset.block))
+    instruction(.primary, 0x85, reg: block, .register(block), size: 8)
+    return [isOther, jump(if: HostCondition.zero)]
+  }
+
+  /// A field of the CPU state, whose address is in RAX.
+  private func state(_ offset: Int) -> HostOperand {
+    .memory(base: HostRegister.rax, index: nil, scale: 0, displacement: Int32(offset))
+  }
+
+  /// Clears ZF if something waits for interrupts to be let in. The state's address is in RAX; destroys the register.
+  mutating func testWaitingEvents(_ register: Int) {
+    instruction(.escape0f, 0xb6, reg: register, state(StateOffset.interruptPending), size: 4)
+    for place in [StateOffset.nmiPending, StateOffset.wantsInterruptWindow] {
+      instruction(.primary, 0x0a, reg: register, state(place), size: 1, hasByteRegister: true)
+    }
+    instruction(.primary, 0x84, reg: register, .register(register), size: 1, hasByteRegister: true)
+  }
+
+  /// Returns the jumps that are taken unless the slots of a set are good for the table that lies `distance` entries from the
+  /// current one. The state's address is in RAX; destroys the register.
+  mutating func checkSlots(_ set: Int, distance: Int, using register: Int) -> [Fixup] {
+    load(register, state(StateOffset.translationEpoch))
+    arithmetic(7, register, .frame(FrameOffset.set(set, SlotSetOffset.epoch)))
+    let isOtherEpoch = jump(if: HostCondition.notZero)
+    load(register, state(StateOffset.tlb))
+    arithmetic(0, .register(register), immediate: Int32(distance * MemoryLayout<TLBEntry>.stride))
+    arithmetic(7, register, .frame(FrameOffset.set(set, SlotSetOffset.tlb)))
+    return [isOtherEpoch, jump(if: HostCondition.notZero)]
   }
 
   /// Makes a register RFLAGS: those of the state and those in the frame. Has the state's address in RAX afterwards.
@@ -67,7 +102,7 @@ extension HostAssembler {
     let rax = HostRegister.rax
     arithmetic(1, .register(register), immediate: Int32(RFLAGS.fixed), size: 4)
     load(rax, .frame(FrameOffset.cpu))
-    store(register, .memory(base: rax, index: nil, scale: 0, displacement: Int32(StateOffset.rflags)))
+    store(register, state(StateOffset.rflags))
     // Bits 7:0 to 15:8, bit 11 to bit 0.
     load(rax, .register(register), size: 4)
     instruction(.primary, 0xc1, reg: 4, .register(rax), size: 4, immediate: 8, immediateSize: 1)

@@ -27,11 +27,7 @@ extension Translator {
     leave(&code, if: HostCondition.notZero)
     test(&code, .frame(FrameOffset.interruptFrame(\.rflags)), RFLAGS.tf | RFLAGS.ac)
     leave(&code, if: HostCondition.notZero)
-    code.instruction(.escape0f, 0xb6, reg: r11, state(StateOffset.interruptPending), size: 4)
-    for place in [StateOffset.nmiPending, StateOffset.wantsInterruptWindow] {
-      code.instruction(.primary, 0x0a, reg: r11, state(place), size: 1, hasByteRegister: true)
-    }
-    code.instruction(.primary, 0x84, reg: r11, .register(r11), size: 1, hasByteRegister: true)
+    code.testWaitingEvents(r11)
     leave(&code, if: HostCondition.notZero)
 
     // What is known of this ring, in RCX.
@@ -80,25 +76,13 @@ extension Translator {
       code.arithmetic(7, .register(r11), immediate: 0x60, size: 4)
       leave(&code, if: HostCondition.below)
     }
-    code.load(r11, state(StateOffset.translationEpoch))
-    code.arithmetic(7, r11, .frame(FrameOffset.set(1, SlotSetOffset.epoch)))
-    leave(&code, if: HostCondition.notZero)
-    let distance = Int32(TranslationCache.distanceToUser * MemoryLayout<TLBEntry>.stride)
-    code.load(r11, state(StateOffset.tlb))
-    code.arithmetic(0, .register(r11), immediate: distance)
-    code.arithmetic(7, r11, .frame(FrameOffset.set(1, SlotSetOffset.tlb)))
-    leave(&code, if: HostCondition.notZero)
+    misses += code.checkSlots(1, distance: TranslationCache.distanceToUser, using: r11)
     code.resolve(isSameRing)
 
     // The block there.
     code.store(rdx, .frame(FrameOffset.scratch))
     code.load(r11, .frame(FrameOffset.interruptFrame(\.rip)))
-    code.findBlockEntry(rdx, at: r11)
-    code.arithmetic(7, r11, .memory(base: rdx, index: nil, scale: 0, displacement: Int32(BlockCacheOffset.tag)))
-    leave(&code, if: HostCondition.notZero)
-    code.load(rdx, .memory(base: rdx, index: nil, scale: 0, displacement: Int32(BlockCacheOffset.block)))
-    code.instruction(.primary, 0x85, reg: rdx, .register(rdx), size: 8)
-    leave(&code, if: HostCondition.zero)
+    misses += code.findBlock(rdx, at: r11)
     code.store(rdx, .frame(FrameOffset.target))
     code.load(rdx, .memory(base: rdx, index: nil, scale: 0, displacement: Int32(BlockOffset.key)))
     code.arithmetic(7, rdx, .frame(FrameOffset.scratch))
@@ -123,7 +107,8 @@ extension Translator {
     code.instruction(.primary, 0xc6, reg: 0, state(StateOffset.nmiBlocked), size: 1, immediate: 0, immediateSize: 1)
     test(&code, .register(r11), 3)
     let staysInRing = code.jump(if: HostCondition.zero)
-    code.arithmetic(0, state(StateOffset.tlb), immediate: distance, size: 8)
+    let distance = TranslationCache.distanceToUser * MemoryLayout<TLBEntry>.stride
+    code.arithmetic(0, state(StateOffset.tlb), immediate: Int32(distance), size: 8)
     code.resolve(staysInRing)
     code.pop(rdx)
     code.pop(rcx)

@@ -228,9 +228,13 @@ final class TestProcessor {
   func execute(_ code: [UInt8]) -> GuestFault? {
     do throws(GuestFault) {
       let (op, row) = try decode(code)
+      // A block of its own, all of which is charged.
+      cpu.pointee.engine.block = nil
+      cpu.pointee.engine.budget &-= 1
       let flow = try withUnsafePointer(to: op) { (pointer) throws(GuestFault) in try row.function(processor, pointer) }
       lastFlow = flow
       processor.replay.clear()
+      processor.dropShadow(unlessCastAt: cpu.pointee.engine.budget)
       if flow == .next || flow == .serialize {
         cpu.pointee.rip = processor.truncateToCode(cpu.pointee.rip &+ UInt64(op.length))
       }
