@@ -66,12 +66,15 @@ typedef struct CrossLink {
   CodeBlock *_Nullable block;
 } CrossLink;
 
-/// What IRETQ pops.
+/// Kinds of return by IRET.
+enum { KnownReturnCount = 4 };
+
+/// What IRET pops.
 typedef struct InterruptFrame {
   uint64_t rip, cs, rflags, rsp, ss;
 } InterruptFrame;
 
-/// What IRETQ last loaded into CS and SS on its way to one ring, and the descriptors in GDT that it came from.
+/// What IRET last loaded into CS and SS on its way to one ring, and the descriptors in GDT that it came from.
 typedef struct KnownReturn {
   /// All ones if nothing is known. SS may be null.
   uint64_t codeSelector, stackSelector;
@@ -108,10 +111,10 @@ typedef struct TranslationFrame {
   uint64_t scratch[4];
   /// For blocks that are entered by way of the chain.
   ExitRecord dynamicRecord;
-  /// Of the IRETQ that is being executed.
+  /// Of the IRET that is being executed.
   InterruptFrame interruptFrame;
-  /// To CPL 0 and to CPL 3.
-  KnownReturn knownReturns[2];
+  /// Of flat code of the legacy modes to CPL 0 and to CPL 3 (2 and 3), of 64-bit code (0 and 1).
+  KnownReturn knownReturns[KnownReturnCount];
   /// What a slot holds that holds no page.
   PageSlot emptySlot;
   PageSlots sets[2];

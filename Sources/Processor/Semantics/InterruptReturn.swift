@@ -116,6 +116,8 @@ extension SoftwareProcessor {
     let code = try readReturnCode(selector)
     let target = UInt8(truncatingIfNeeded: selector & 3)
     let mask = writableFlags(size)
+    let isFromKernel = cpu.pointee.cpl == 0
+    var stackDescriptor: Descriptor?
     if target == cpu.pointee.cpl {
       guard rip <= UInt64(code.limit) else { throw .generalProtection() }
       try setAccessed(code)
@@ -128,8 +130,13 @@ extension SoftwareProcessor {
       try setAccessed(code)
       try setAccessed(stack)
       switchToOuterStack(stack.segment(selector: stackSelector), pointer)
+      stackDescriptor = stack
       cpu.pointee.cpl = target
       dropInnerSegments()
+    }
+    if size == 4, isFromKernel, code.isFlat, stackDescriptor?.isFlat ?? true {
+      translator?.noteReturn(
+        code, code.segment(selector: selector), stackDescriptor, cpu.pointee.segments.2, is64: false)
     }
     cpu.pointee.segments.1 = code.segment(selector: selector)
     setReturnFlags(flags, mask)
@@ -219,7 +226,7 @@ extension SoftwareProcessor {
       stackPointer = stackPointer &+ UInt64(3 * size)
     }
     if size == 8, is64, isLongMode64 {
-      translator?.noteReturn(code, code.segment(selector: selector), stackDescriptor, stack)
+      translator?.noteReturn(code, code.segment(selector: selector), stackDescriptor, stack, is64: true)
     }
     cpu.pointee.segments.1 = code.segment(selector: selector)
     setReturnFlags(flags, mask)

@@ -31,8 +31,9 @@ extension BlockTranslation {
     return true
   }
 
-  /// The operand of BT to BTC of a bit string; nil: it is not translated. What is checked is the part of it that the number in the register leads to; what the host's
-  /// instruction gets is the string's beginning and that number, so that it comes to the same part.
+  /// The operand of BT to BTC of a bit string; nil: it is not translated. What is checked is the part of it that the number
+  /// in the register leads to; what the host's instruction gets is the string's beginning and that number, so that it comes
+  /// to the same part.
   private mutating func bitString(_ form: Form) -> HostOperand? {
     guard is64, let address = form.memory, address.size == 8, form.size >= 4, let number = form.register?.host else {
       return nil
@@ -52,7 +53,7 @@ extension BlockTranslation {
     code.instruction(
       .primary, 0xc1, reg: 7, .register(first), size: 8, immediate: Int64(scale + 3), immediateSize: 1)
     code.loadAddress(second, .memory(base: second, index: first, scale: scale, displacement: 0))
-    checkComputed(slot(address), size: form.size, isWrite: form.memoryIsWritten)
+    checkComputed(address, size: form.size, isWrite: form.memoryIsWritten)
     code.arithmetic(0, first, .frame(FrameOffset.target))
     code.move(second, first)
     return .memory(base: second, index: nil, scale: 0, displacement: 0)
@@ -135,10 +136,7 @@ extension BlockTranslation {
     guard let form = form(), let address = form.memory else { return false }
     let isWide = form.memorySize == 16
     let second = GuestRegisters.second
-    let place =
-      isWide
-      ? alignedAccess(address, size: form.memorySize, isWrite: true)
-      : access(address, size: form.memorySize, isWrite: true)
+    let place = access(address, size: form.memorySize, isWrite: true, isAligned: isWide)
     code.loadAddress(second, place)
     restoreFlags()
     code.move(GuestRegisters.first, hostOfRAX)

@@ -23,7 +23,7 @@ extension BlockTranslation {
     case readBase, writeBase
     case carry, clearDirection, setDirection
     case systemCall, systemReturn, interruptReturn
-    case moveString, storeString
+    case moveString, storeString, loadString, compareString, scanString
     case clearAccess, setAccess
   }
 
@@ -60,7 +60,7 @@ extension BlockTranslation {
     add(.nothing, ZYDIS_MNEMONIC_LFENCE)
     add(.systemCall, ZYDIS_MNEMONIC_SYSCALL)
     add(.systemReturn, ZYDIS_MNEMONIC_SYSRET)
-    add(.interruptReturn, ZYDIS_MNEMONIC_IRETQ)
+    add(.interruptReturn, ZYDIS_MNEMONIC_IRETQ, ZYDIS_MNEMONIC_IRETD)
     add(.timeStamp, ZYDIS_MNEMONIC_RDTSC, ZYDIS_MNEMONIC_RDTSCP)
     add(.clearInterrupts, ZYDIS_MNEMONIC_CLI)
     add(.setInterrupts, ZYDIS_MNEMONIC_STI)
@@ -69,6 +69,9 @@ extension BlockTranslation {
     add(.writeBase, ZYDIS_MNEMONIC_WRFSBASE, ZYDIS_MNEMONIC_WRGSBASE)
     add(.moveString, ZYDIS_MNEMONIC_MOVSB, ZYDIS_MNEMONIC_MOVSW, ZYDIS_MNEMONIC_MOVSD, ZYDIS_MNEMONIC_MOVSQ)
     add(.storeString, ZYDIS_MNEMONIC_STOSB, ZYDIS_MNEMONIC_STOSW, ZYDIS_MNEMONIC_STOSD, ZYDIS_MNEMONIC_STOSQ)
+    add(.loadString, ZYDIS_MNEMONIC_LODSB, ZYDIS_MNEMONIC_LODSW, ZYDIS_MNEMONIC_LODSD, ZYDIS_MNEMONIC_LODSQ)
+    add(.compareString, ZYDIS_MNEMONIC_CMPSB, ZYDIS_MNEMONIC_CMPSW, ZYDIS_MNEMONIC_CMPSD, ZYDIS_MNEMONIC_CMPSQ)
+    add(.scanString, ZYDIS_MNEMONIC_SCASB, ZYDIS_MNEMONIC_SCASW, ZYDIS_MNEMONIC_SCASD, ZYDIS_MNEMONIC_SCASQ)
     add(.clearAccess, ZYDIS_MNEMONIC_CLAC)
     add(.setAccess, ZYDIS_MNEMONIC_STAC)
     add(.carry, ZYDIS_MNEMONIC_CLC, ZYDIS_MNEMONIC_STC, ZYDIS_MNEMONIC_CMC)
@@ -155,8 +158,11 @@ extension BlockTranslation {
     case .interruptReturn: return emitInterruptReturn()
     case .clearAccess: return emitAccess(isSet: false)
     case .setAccess: return emitAccess(isSet: true)
-    case .moveString: return emitString(isMove: true)
-    case .storeString: return emitString(isMove: false)
+    case .moveString: return emitMoveString()
+    case .storeString: return emitStoreString()
+    case .loadString: return emitLoadString()
+    case .compareString: return emitCompareString()
+    case .scanString: return emitScanString()
     }
   }
 }

@@ -28,17 +28,19 @@ extension BlockTranslation {
     return base * Slot.variants + Int(truncatingIfNeeded: (address >> 4 ^ address >> 7 ^ address >> 12) & 3)
   }
 
-  /// The slot of accesses off a base register. Groups of accesses share one. Without groups, what lies more than a few
-  /// bytes apart may well be on different pages, and should not take turns in one slot.
-  func slot(_ base: Int, _ displacement: Int64) -> Int {
+  /// The slot of accesses off an origin. Groups of accesses share one. Without groups, what lies more than a few bytes apart
+  /// may well be on different pages, and should not take turns in one slot.
+  func slot(_ origin: Origin, _ displacement: Int64) -> Int {
+    guard origin.index == nil else { return Slot.indexed + slot(of: origin.base) }
     let part = Int(truncatingIfNeeded: displacement >> 5)
-    if isTail { return Slot.scattered + (base &* 5 &+ part) & 15 }
+    if isTail { return Slot.scattered + (origin.base &* 5 &+ part) & 15 }
     let page = (displacement + 2048) >> 12
-    return page == 0 ? slot(of: base) : Slot.distant + (Int(truncatingIfNeeded: page) &* 3 &+ base) & 7
+    return page == 0
+      ? slot(of: origin.base) : Slot.distant + (Int(truncatingIfNeeded: page) &* 3 &+ origin.base) & 7
   }
 
-  /// The slot of an access that is not off a base register alone.
-  func slot(_ address: Address) -> Int {
+  /// The slot of an access that belongs to no group.
+  private func slot(_ address: Address) -> Int {
     let page = Int(address.displacement) >> 12
     if let segment = address.segment, segment >= SegmentRegister.fs.rawValue { return Slot.perProcessor + page & 7 }
     if address.isRelative {
@@ -92,7 +94,7 @@ extension BlockTranslation {
   }
 
   /// Lets an address be one of a segment, by number; anything beyond the six is none.
-  private func setSegment(_ address: inout Address, _ number: Int) {
+  func setSegment(_ address: inout Address, _ number: Int) {
     switch number {
     case SegmentRegister.fs.rawValue, SegmentRegister.gs.rawValue:
       address.segment = number
@@ -182,65 +184,122 @@ extension BlockTranslation {
 
   /// Checks an access of `size` bytes and returns where the host does it. Uses RAX and, if the address is not a register
   /// with a displacement, R11; destroys the flags.
-  mutating func access(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
-    guard let host = hostBase(of: address), let base = address.base else {
-      return computedAccess(address, size: size, isWrite: isWrite)
+  ///
+  /// One that must be aligned to its size leaves if it is not. That is looked at first: an access that is refused leaves no
+  /// mark in the page tables.
+  mutating func access(_ address: Address, size: Int, isWrite: Bool, isAligned: Bool = false) -> HostOperand {
+    guard let origin = origin(of: address) else {
+      return computedAccess(address, size: size, isWrite: isWrite, isAligned: isAligned)
     }
-    return access(base: base, host, displacement: address.displacement, size: size, isWrite: isWrite)
+    let request = OriginAccess(
+      origin: origin, displacement: address.displacement, size: size, isWrite: isWrite, isAligned: isAligned)
+    return hostBase(of: address).map { access(request, $0) } ?? access(request, address)
   }
 
   /// The host register that has an address but for its displacement; nil: it has to be computed.
-  func hostBase(of address: Address) -> Int? {
+  private func hostBase(of address: Address) -> Int? {
     guard is64, address.size == 8, address.index == nil, address.segment == nil else { return nil }
     return address.base.flatMap(host)
   }
 
-  /// The same by an address that is computed. One that must be aligned to its size leaves if it is not.
-  mutating func computedAccess(
-    _ address: Address, size: Int, isWrite: Bool, isAligned: Bool = false
+  /// An access that belongs to no group.
+  private mutating func computedAccess(
+    _ address: Address, size: Int, isWrite: Bool, isAligned: Bool
   ) -> HostOperand {
     destroyFlags()
     computeAddress(address, size: size, isWrite: isWrite)
-    checkComputed(slot(address), size: size, isWrite: isWrite, isAligned: isAligned)
+    checkComputed(address, size: size, isWrite: isWrite, isAligned: isAligned)
     return .memory(base: GuestRegisters.second, index: GuestRegisters.first, scale: 0, displacement: 0)
   }
 
-  /// Checks an access at the address in R11, and has the distance to the host's page in RAX. The flags are destroyed.
-  mutating func checkComputed(_ slot: Int, size: Int, isWrite: Bool, isAligned: Bool = false) {
+  /// Checks an access at the address in R11, which is off `address`, and has the distance to the host's page in RAX. The
+  /// flags are destroyed.
+  mutating func checkComputed(_ address: Address, size: Int, isWrite: Bool, isAligned: Bool = false) {
+    let slot = slot(address)
     code.move(GuestRegisters.first, GuestRegisters.second)
     check(RefillRequest(slot: slot, isWrite: isWrite, size: size, isAligned: isAligned))
-    // The slot may hold another page now than the one that a group off the same register (with a 64-bit address) was
-    // checked for.
+    // The slot may hold another page now than the one that a group off the same register was checked for.
     if isWrite { writeGroups[slot] = nil } else { readGroups[slot] = nil }
   }
 
-  /// An access off a base register in a host register.
-  private mutating func access(
-    base: Int, _ host: Int, displacement: Int32, size: Int, isWrite: Bool
-  ) -> HostOperand {
+  /// An access by an address that is a host register with a displacement.
+  private mutating func access(_ request: OriginAccess, _ host: Int) -> HostOperand {
     let first = GuestRegisters.first
-    let slot = slot(base, Int64(displacement))
-    func covers(_ groups: [Int: Group]) -> Bool { groups[slot]?.covers(base, Int64(displacement), size) ?? false }
-    // What may be written may be read.
-    if covers(writeGroups) {
-      code.load(first, addend(ofSlot: slot, isWrite: true))
-    } else if !isWrite, covers(readGroups) {
-      code.load(first, addend(ofSlot: slot, isWrite: false))
-    } else {
-      let wanted = self.group(base: base, displacement: Int64(displacement), size: size, isWrite: isWrite)
-      let start = Int32(exactly: wanted.group.start) ?? displacement
-      let range = Int32(exactly: wanted.group.start) == nil ? size : Int(wanted.group.end - wanted.group.start)
+    let known = group(covering: request)
+    if request.isAligned, !(known?.isAligned(request) ?? false) {
       destroyFlags()
-      if start == 0 {
+      if request.displacement & Int32(request.size - 1) == 0 {
+        testAlignment(host, request.size)
+      } else {
+        code.loadAddress(
+          first, .memory(base: host, index: nil, scale: 0, displacement: request.displacement), size: 4)
+        testAlignment(first, request.size)
+      }
+    }
+    if let known {
+      code.load(first, addend(ofSlot: slot(of: request), isWrite: known.isWrite))
+    } else {
+      let group = formGroup(request)
+      destroyFlags()
+      if group.start == 0 {
         code.move(first, host)
       } else {
-        code.loadAddress(first, .memory(base: host, index: nil, scale: 0, displacement: start))
+        code.loadAddress(
+          first, .memory(base: host, index: nil, scale: 0, displacement: Int32(truncatingIfNeeded: group.start)))
       }
-      check(RefillRequest(slot: slot, isWrite: wanted.isWrite, size: range, isGroup: range > size))
-      let checked = Group(base: base, start: Int64(start), end: Int64(start) + Int64(range))
-      if wanted.isWrite { writeGroups[slot] = checked } else { readGroups[slot] = checked }
+      check(refillRequest(request, group))
+      note(group, request)
     }
-    return .memory(base: host, index: first, scale: 0, displacement: displacement)
+    return .memory(base: host, index: first, scale: 0, displacement: request.displacement)
+  }
+
+  /// An access by an address that is computed, into R11: it wraps as the guest's does, so that what is at the same distance
+  /// from the origin is at the same place.
+  private mutating func access(_ request: OriginAccess, _ address: Address) -> HostOperand {
+    let (first, second) = (GuestRegisters.first, GuestRegisters.second)
+    if let known = group(covering: request) {
+      if request.isAligned, !known.isAligned(request) {
+        destroyFlags()
+        computeAddress(address)
+        testAlignment(second, request.size)
+      } else {
+        computeAddress(address)
+      }
+      code.load(first, addend(ofSlot: slot(of: request), isWrite: known.isWrite))
+    } else {
+      let group = formGroup(request)
+      var beginning = address
+      beginning.displacement = Int32(truncatingIfNeeded: group.start)
+      let distance = Int32(truncatingIfNeeded: Int64(request.displacement) - group.start)
+      destroyFlags()
+      computeAddress(beginning)
+      var refill = refillRequest(request, group)
+      if request.isAligned {
+        if refill.isGroup {
+          code.loadAddress(
+            first, .memory(base: second, index: nil, scale: 0, displacement: distance), size: 4)
+          testAlignment(first, request.size)
+        } else {
+          refill.isAligned = true
+        }
+      }
+      code.move(first, second)
+      check(refill)
+      if distance != 0 {
+        code.loadAddress(
+          second, .memory(base: second, index: nil, scale: 0, displacement: distance), size: address.size)
+      }
+      note(group, request)
+    }
+    return .memory(base: second, index: first, scale: 0, displacement: 0)
+  }
+
+  /// Leaves unless the address in a register is a multiple of `size`. TEST of its lowest byte.
+  private mutating func testAlignment(_ register: Int, _ size: Int) {
+    code.instruction(
+      .primary, 0xf6, reg: 0, .register(register), size: 1, hasByteRegister: true, immediate: Int64(size - 1),
+      immediateSize: 1)
+    leave(if: HostCondition.notZero)
   }
 
   /// Compares the address in RAX with a slot's page; then RAX is the distance to the host's page.
@@ -270,11 +329,6 @@ extension BlockTranslation {
   /// The jump of `findPage` leads to a refill, which goes on at `back`.
   mutating func refill(_ request: RefillRequest, at miss: HostAssembler.Fixup, back: Int) {
     cold.append(.refill(miss, flagSource, request, back: back, operation: current))
-  }
-
-  /// Has the distance to the host's page in RAX again, for an access off a base register that was checked for writing.
-  mutating func loadWriteAddend(base: Int, displacement: Int64) {
-    code.load(GuestRegisters.first, addend(ofSlot: slot(base, displacement), isWrite: true))
   }
 
   /// The page that a slot has.

@@ -165,10 +165,10 @@ extension BlockTranslation {
     let second = GuestRegisters.second
     saveFlags()
     destroyFlags()
-    let destination = access(stack(-8), size: 8, isWrite: true)
+    _ = access(stack(-8), size: 8, isWrite: true)
     loadFlagsImage(into: second)
-    loadWriteAddend(base: GuestRegisters.rsp, displacement: -8)
-    code.store(second, destination)
+    // RAX is another now; the access is checked, so nothing else is done again.
+    code.store(second, access(stack(-8), size: 8, isWrite: true))
     moveStackPointer(by: -8)
     return true
   }

@@ -85,22 +85,33 @@ extension BlockTranslation {
     return true
   }
 
-  /// IRETQ: see `Translator.emitInterruptReturn`.
+  /// IRETQ, and IRETD of flat code: see `Translator.emitInterruptReturn`.
   mutating func emitInterruptReturn() -> Bool {
-    guard is64, !mode.contains(.unprivileged), op.size == 8 else { return false }
+    let size = Int(op.size)
+    guard !mode.contains(.unprivileged), size == (is64 ? 8 : 4), is64 || isFlat && mode.contains(.stack32) else {
+      return false
+    }
     saveFlags()
     destroyFlags()
-    let size = MemoryLayout<InterruptFrame>.size
-    guard
-      case .memory(let base, let index, let scale, let displacement) =
-        access(stack(0), size: size, isWrite: false)
-    else { return false }
-    for field in stride(from: 0, to: size, by: 8) {
+    let count = MemoryLayout<InterruptFrame>.size / 8
+    code.loadAddress(first, access(stack(0), size: count * size, isWrite: false))
+    for field in 0..<count {
       code.load(
-        second, .memory(base: base, index: index, scale: scale, displacement: displacement + Int32(field)))
-      code.store(second, .frame(FrameOffset.interruptFrame(\.rip) + field))
+        second, .memory(base: first, index: nil, scale: 0, displacement: Int32(field * size)), size: size)
+      code.store(second, .frame(FrameOffset.interruptFrame(\.rip) + field * 8))
     }
-    callLeaving(translator.glue.interruptReturn)
+    if !is64 {
+      // Within the ring neither ESP nor SS is popped.
+      code.instruction(
+        .primary, 0xf6, reg: 0, .frame(FrameOffset.interruptFrame(\.cs)), size: 1, immediate: 3, immediateSize: 1)
+      let changesRing = code.jump(if: HostCondition.notZero)
+      let rsp = GuestRegisters.host(GuestRegisters.rsp).unsafelyUnwrapped
+      code.loadAddress(
+        second, .memory(base: rsp, index: nil, scale: 0, displacement: Int32(3 * size)), size: size)
+      code.store(second, .frame(FrameOffset.interruptFrame(\.rsp)))
+      code.resolve(changesRing)
+    }
+    callLeaving(is64 ? translator.glue.interruptReturn64 : translator.glue.interruptReturn32)
     ended = true
     return true
   }

@@ -18,7 +18,8 @@ extension BlockTranslation {
     loadVectors()
     if let address = form.memory, form.isAligned {
       form.isAligned = false
-      emit(form, rm: alignedAccess(address, size: form.memorySize, isWrite: form.memoryIsWritten))
+      emit(
+        form, rm: access(address, size: form.memorySize, isWrite: form.memoryIsWritten, isAligned: true))
     } else {
       emit(form)
     }
@@ -156,19 +157,5 @@ extension BlockTranslation {
     let areMissing = code.jump(if: HostCondition.zero)
     cold.append(.loadVectors(areMissing, flagSource, back: code.position, operation: current))
     vectorsAreReady = true
-  }
-
-  /// As `access`, for an operand that must be aligned to its size. That is looked at first: an access that is refused
-  /// leaves no mark in the page tables.
-  mutating func alignedAccess(_ address: Address, size: Int, isWrite: Bool) -> HostOperand {
-    guard let host = hostBase(of: address), Int(address.displacement) % size == 0
-    else { return computedAccess(address, size: size, isWrite: isWrite, isAligned: true) }
-    destroyFlags()
-    // TEST of the lowest byte and size - 1.
-    code.instruction(
-      .primary, 0xf6, reg: 0, .register(host), size: 1, hasByteRegister: true, immediate: Int64(size - 1),
-      immediateSize: 1)
-    leave(if: HostCondition.notZero)
-    return access(address, size: size, isWrite: isWrite)
   }
 }

@@ -174,7 +174,8 @@ extension Translator {
       ("put-vectors", glue.putVectors), ("bring-vectors", glue.bringVectors), ("leave", glue.leave),
       ("enter-supervisor", glue.enter[0]), ("enter-user", glue.enter[1]),
       ("enter-segmented-supervisor", glue.enterSegmented[0]), ("enter-segmented-user", glue.enterSegmented[1]),
-      ("load-vectors", glue.loadVectors), ("interrupt-return", glue.interruptReturn),
+      ("load-vectors", glue.loadVectors), ("interrupt-return-32", glue.interruptReturn32),
+      ("interrupt-return-64", glue.interruptReturn64),
       ("enter-block", glue.enterBlock), ("budget", glue.budget),
     ]
     for set in 0..<2 {

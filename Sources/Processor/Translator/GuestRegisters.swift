@@ -73,7 +73,7 @@ enum FrameOffset {
     interruptFrame + MemoryLayout<InterruptFrame>.offset(of: field)!
   }
 
-  /// To CPL 0 (0) or 3 (1).
+  /// See `TranslationFrame.knownReturns`.
   static func knownReturn(_ number: Int) -> Int { knownReturns + number * MemoryLayout<KnownReturn>.stride }
 
   /// A field of the slots of code at CPL 0 (0) or above (1).

@@ -28,7 +28,8 @@ struct Glue {
   var refillRead: [Int] = []
   var refillWrite: [Int] = []
   /// See `emitInterruptReturn`.
-  var interruptReturn = 0
+  var interruptReturn32 = 0
+  var interruptReturn64 = 0
 }
 
 /// What is checked by a slot, and asked for where the slot does not have it.
@@ -136,7 +137,8 @@ extension Translator {
       glue.refillRead.append(emitRefill(&code, set, isWrite: false))
       glue.refillWrite.append(emitRefill(&code, set, isWrite: true))
     }
-    emitInterruptReturn(&code)
+    glue.interruptReturn32 = emitInterruptReturn(&code, is64: false)
+    glue.interruptReturn64 = emitInterruptReturn(&code, is64: true)
     code.align(to: 64)
     used = code.position
   }

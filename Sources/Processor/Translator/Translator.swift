@@ -108,8 +108,10 @@ final class Translator {
     // No table and no epoch: the slots are emptied before they are used.
     frame.pointee.sets.0.epoch = ~0
     frame.pointee.sets.1.epoch = ~0
-    frame.pointee.knownReturns.0.codeSelector = ~0
-    frame.pointee.knownReturns.1.codeSelector = ~0
+    let unknown = KnownReturn(
+      codeSelector: ~0, stackSelector: ~0, codeDescriptor: 0, stackDescriptor: 0, code: SegmentState(),
+      stack: SegmentState())
+    frame.pointee.knownReturns = (unknown, unknown, unknown, unknown)
     coldUsed = firstColdPosition
     precondition(InstructionTable.rows.count <= Int(LeaveCountCapacity), "each semantic function has a count")
     emitGlue()

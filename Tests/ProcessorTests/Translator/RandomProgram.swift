@@ -144,7 +144,7 @@ struct RandomProgram {
     case .memory, .short: isMemory = true
     case .register: break
     }
-    switch below(24) {
+    switch below(26) {
     case 0, 1, 2:
       // ADD to CMP, either way round, LOCK where it may be.
       let number = UInt8(below(8))
@@ -175,6 +175,7 @@ struct RandomProgram {
       bytes += [chance(isSegmented ? 30 : 0) ? 0xe0 | UInt8(below(4)) : 0x70 | UInt8(below(16)), 0]
     case 20 where isSegmented: segmentRegister()
     case 20, 21, 22: vector(isWild)
+    case 23: string()
     default:
       // CALL next; or TEST.
       if chance(50) {
@@ -199,6 +200,22 @@ struct RandomProgram {
         ? emit([], pick([0xc4, 0xc5]), reg: other(), memory(isWild: false), size: 2)
         : emit([0x0f], pick([0xb4, 0xb5]), reg: other(), memory(isWild: false), size: chance(50) ? 2 : 4)
     }
+  }
+
+  /// MOVS, CMPS, STOS, LODS and SCAS, to or from where another register points, mostly; a few times at most.
+  private mutating func string() {
+    let wide = is64 ? 8 : bits / 8
+    if chance(60) { emit([], 0x89, reg: pick(bases), .register(7), size: wide) }
+    let isRepeated = chance(25)
+    if isRepeated {
+      // MOV ECX or CX, count.
+      bytes += [0xb9, UInt8(below(24)), 0] + (bits == 16 ? [] : [0, 0])
+    }
+    if chance(25) { bytes.append(0x66) }
+    if let segment = segment(4) { bytes.append(segment) }
+    if isRepeated { bytes.append(pick([0xf2, 0xf3])) }
+    if is64, chance(30) { bytes.append(0x48) }
+    bytes.append(pick([0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf]))
   }
 
   private mutating func stack() {

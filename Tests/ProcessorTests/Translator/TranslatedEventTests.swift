@@ -141,27 +141,33 @@ struct TranslatedEventTests {
     }
   }
 
-  /// What a guest changes between two IRETQ of the same kind.
+  /// What a guest changes between two IRET of the same kind.
   enum ReturnChange: CaseIterable {
     case nothing, codeDescriptor, stackDescriptor, missingDescriptor, tableLimit, tableBase, nullStack, segments
-    case nestedTask, trap, alignment, interrupt, blockedNMI, otherTarget, otherCode, pageEnd, flags
+    case nestedTask, trap, alignment, virtual8086, interrupt, blockedNMI, otherTarget, otherCode, pageEnd, flags
   }
 
-  /// IRETQ to a ring and, by INT, back, several times, with a change in between.
+  /// IRETQ, or IRETD in protected mode, to a ring and, by INT, back, several times, with a change in between.
   @Test(arguments: ReturnChange.allCases, [0, 3])
   func interruptReturns(_ kind: ReturnChange, _ ring: Int) throws {
+    for is64 in [true, false] { try Self.returns(kind, ring, is64: is64) }
+  }
+
+  private static func returns(_ kind: ReturnChange, _ ring: Int, is64: Bool) throws {
     typealias Entry = TestProcessor.Entry
-    let twins = TwinMachines()
-    let code = TestProcessor.selector(Entry.code64 + 2 * ring, ring)
+    let twins = TwinMachines(is64 ? .long64 : .protected32)
+    let kernel = is64 ? Entry.code64 : Entry.code32
+    let code = TestProcessor.selector(kernel + 2 * ring, ring)
     let stack = TestProcessor.selector(Entry.data32 + 2 * ring, ring)
     let frame = Layout.stack - 40
     let targets = [Layout.code + 0x100, Layout.code + 0x140]
-    // IRETQ there; there INC RBX or RCX, INT 20H, whose handler is HLT.
-    twins.place([0x48, 0xcf])
-    twins.place([0x48, 0xff, 0xc3, 0xcd, 0x20], at: targets[0])
-    twins.place([0x48, 0xff, 0xc1, 0xcd, 0x20], at: targets[1])
+    // IRET there; there INC EBX or ECX, INT 20H, whose handler is HLT. It is HLT in virtual-8086 mode, too.
+    twins.place(is64 ? [0x48, 0xcf] : [0xcf])
+    twins.place([0xff, 0xc3, 0xcd, 0x20], at: targets[0])
+    twins.place([0xff, 0xc1, 0xcd, 0x20], at: targets[1])
     twins.place([Self.hlt], at: 0x5_0800)
     twins.place([Self.hlt], at: 0x5_0840)
+    twins.place([Self.hlt], at: UInt64(code) << 4 + targets[0])
     let table = twins.cpu.gdtr
     func descriptor(_ selector: UInt16) -> UInt64 { table.base + UInt64(selector & ~7) }
     func change(_ selector: UInt16, _ body: (UInt64) -> UInt64) {
@@ -170,7 +176,12 @@ struct TranslatedEventTests {
     twins.each {
       for vector in [0x20, 0x21] {
         $0.setGate(
-          vector, TestProcessor.selector(Entry.code64), 0x5_0800 + UInt64(vector - 0x20) * 0x40, access: 0xee, stack: 1)
+          vector, TestProcessor.selector(kernel), 0x5_0800 + UInt64(vector - 0x20) * 0x40, access: 0xee,
+          stack: is64 ? 1 : 0)
+      }
+      // Segments that no ring takes away.
+      if !is64 {
+        for register in [SegmentRegister.es, .ds, .fs, .gs] { $0.setSegment(register, Entry.data32 + 6, rpl: 3) }
       }
       // A second table, of which only the place is another.
       for offset in stride(from: 0, to: UInt64(table.limit) + 1, by: 8) {
@@ -184,11 +195,15 @@ struct TranslatedEventTests {
         for (index, value) in [targets[target], UInt64(code), flags, Layout.stack - 0x100, UInt64(ss ?? stack)]
           .enumerated()
         {
-          $0.store(value, place + 8 * UInt64(index))
+          if is64 {
+            $0.store(value, place + 8 * UInt64(index))
+          } else {
+            $0.store(UInt32(truncatingIfNeeded: value), place + 4 * UInt64(index))
+          }
         }
       }
       twins.set(4, place)
-      let exit = try twins.run("\(kind) \(ring) \(name)")
+      let exit = try twins.run("\(kind) \(ring) \(is64) \(name)")
       // Handlers need the kernel's code segment.
       let isFatal = ring == 0 && name != "before" && [.missingDescriptor, .tableLimit].contains(kind)
       #expect(exit == (isFatal ? .shutdown : .halt))
@@ -207,6 +222,7 @@ struct TranslatedEventTests {
     case .nestedTask: twins.each { $0.cpu.pointee.rflags |= RFLAGS.nt }
     case .trap: flags |= RFLAGS.tf
     case .alignment: flags |= RFLAGS.ac
+    case .virtual8086: flags |= RFLAGS.vm
     case .interrupt:
       flags |= RFLAGS.if
       twins.each {
@@ -215,9 +231,9 @@ struct TranslatedEventTests {
       }
     case .blockedNMI: twins.each { $0.cpu.pointee.nmiBlocked = 1 }
     case .otherTarget: target = 1
-    case .otherCode: twins.place([0x48, 0xff, 0xcb, 0xcd, 0x20], at: targets[0])
+    case .otherCode: twins.place([0xff, 0xcb, 0xcd, 0x20], at: targets[0])
     case .pageEnd: place = (Layout.stack & ~0xfff) - 16
-    case .flags: flags = 0x3f_7fd7 & ~(RFLAGS.tf | RFLAGS.ac | RFLAGS.nt)
+    case .flags: flags = 0x3f_7fd7 & ~(RFLAGS.tf | RFLAGS.ac | RFLAGS.nt | (is64 ? 0 : RFLAGS.vm))
     }
     for _ in 0..<3 { try go("after", target: target, flags: flags, at: place) }
     for machine in twins.machines { #expect(machine.cpu.pointee.nmiBlocked == 0) }
