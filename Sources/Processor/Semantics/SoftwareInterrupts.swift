@@ -69,10 +69,13 @@ enum SoftwareInterrupts {
     return .next
   }
 
-  /// A spin that lasts gives the host's other threads a chance.
+  /// PAUSEs between two yields: a few microseconds.
+  private static let pausesPerYield: UInt32 = 128
+
+  /// A spin that lasts gives the host's other threads a chance: who is waited for may have no core.
   static func pause(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     processor.events.pauseCount &+= 1
-    guard processor.events.pauseCount & 0x3ff == 0 else { return .next }
+    guard processor.events.pauseCount % pausesPerYield == 0 else { return .next }
     processor.post(.yield)
     return .serialize
   }

@@ -580,6 +580,9 @@ extension Translator {
     finish()
 
     code.resolve(isMiss)
+    // From the slice to the rest of the budget.
+    code.arithmetic(5, .register(GuestRegisters.budget), immediate: Self.missCost)
+    code.arithmetic(0, .frame(FrameOffset.reserve), immediate: Self.missCost, size: 8)
     code.store(r11, .frame(FrameOffset.scratch + 16))
     for register in Self.volatileRegisters { code.push(register) }
     code.arithmetic(5, .register(HostRegister.rsp), immediate: 8)

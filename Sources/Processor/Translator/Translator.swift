@@ -64,6 +64,8 @@ final class Translator {
 
   /// Instructions between two looks at the attention word.
   static let slice: Int32 = 4096
+  /// What an access that misses the TLB takes of a slice, by the time that it takes.
+  static let missCost: Int32 = 128
   /// Most bytes that one block's translation takes.
   static let blockReserve = 64 << 10
 
