@@ -80,7 +80,7 @@ extension BlockTranslation {
   }
 
   /// The range to check at an access that is about to be made: that of the access, and those of later ones off the same
-  /// origin. Reads share the check of a write, and have it made where one is sure to come.
+  /// origin. Reads share the check of a write, and have it made where one is to come unless something faults.
   func formGroup(_ access: OriginAccess) -> Group {
     let (origin, displacement) = (access.origin, Int64(access.displacement))
     let single = Group(
@@ -113,7 +113,8 @@ extension BlockTranslation {
   func refillRequest(_ access: OriginAccess, _ group: Group) -> RefillRequest {
     let size = Int(group.end - group.start)
     return RefillRequest(
-      slot: slot(of: access), isWrite: group.isWrite, size: size, isGroup: size > access.size)
+      slot: slot(of: access), isWrite: group.isWrite, size: size, isGroup: size > access.size,
+      isPromised: group.isWrite && !access.isWrite)
   }
 
   private func isNative(_ index: Int) -> Bool { operations[index].semantic == PseudoInstructions.native }

@@ -539,7 +539,9 @@ struct BlockTranslation {
       returnLoans()
       let lacksRoom = emitRoomCheck(request)
       code.loadAddress(GuestRegisters.second, .frame(FrameOffset.slot(slotSet, request.slot)))
-      code.call(to: request.isWrite ? translator.glue.refillWrite[slotSet] : translator.glue.refillRead[slotSet])
+      let glue = translator.glue
+      let routines = request.isPromised ? glue.refillPromised : request.isWrite ? glue.refillWrite : glue.refillRead
+      code.call(to: routines[slotSet])
       let jump = jumpBack(to: back)
       record(operations + operation, ownHandler(operation))
       finishJumpBack(jump, to: back)

@@ -182,6 +182,7 @@ extension Translator {
       let level = set == 0 ? "supervisor" : "user"
       routines.append(("refill-read-\(level)", glue.refillRead[set]))
       routines.append(("refill-write-\(level)", glue.refillWrite[set]))
+      routines.append(("refill-promised-\(level)", glue.refillPromised[set]))
     }
     routines.sort { $0.1 < $1.1 }
     for (index, routine) in routines.enumerated() {

@@ -102,10 +102,11 @@ enum TranslationHandlers {
     Unmanaged<SoftwareProcessor>.fromOpaque(context)._withUnsafeGuaranteedRef { $0.exchangeSlots(Int(set)) }
   }
 
-  static let fill: Fill = { cpu, address, isWrite in
+  /// For a read (0), for a write (1), or for a read of what may be written as it is (2).
+  static let fill: Fill = { cpu, address, purpose in
     let context = cpu.pointee.engine.context.unsafelyUnwrapped
     return Unmanaged<SoftwareProcessor>.fromOpaque(context)._withUnsafeGuaranteedRef {
-      $0.fillForTranslation(address, isWrite: isWrite != 0) ? 1 : 0
+      $0.fillForTranslation(address, for: purpose == 1 ? .write : .read, isWrite: purpose != 0) ? 1 : 0
     }
   }
 }
@@ -155,11 +156,12 @@ extension SoftwareProcessor {
       set, of: translator.frame, translations, to: table, epoch: cpu.pointee.engine.translationEpoch)
   }
 
-  fileprivate func fillForTranslation(_ address: UInt64, isWrite: Bool) -> Bool {
+  /// Whether the TLB has the page of an address, for writing if `isWrite`, after an access of this kind.
+  fileprivate func fillForTranslation(_ address: UInt64, for access: AccessKind, isWrite: Bool) -> Bool {
     let losses = translations.lossCount
     let deaths = blocks.deathCount
     do throws(GuestFault) {
-      _ = try translate(linear(address), for: isWrite ? .write : .read, rights: .current)
+      _ = try translate(linear(address), for: access, rights: .current)
     } catch {
       // The chain runs the instruction and meets the fault again.
       return false

@@ -27,6 +27,7 @@ struct Glue {
   /// in R11 and its distance to the host's page in RAX. An exit record follows the five bytes behind the call. Indexed by set.
   var refillRead: [Int] = []
   var refillWrite: [Int] = []
+  var refillPromised: [Int] = []
   /// See `emitInterruptReturn`.
   var interruptReturn32 = 0
   var interruptReturn64 = 0
@@ -39,6 +40,9 @@ struct RefillRequest {
   /// Bytes, and whether they are those of several accesses.
   var size: Int
   var isGroup = false
+  /// It is a read that is checked for a write which is to come. A fault may keep that from coming, so it leaves no mark in the
+  /// page tables, and leaves for the chain unless it needs none.
+  var isPromised = false
   /// The address must be a multiple of the size.
   var isAligned = false
 
@@ -136,6 +140,7 @@ extension Translator {
     for set in 0..<2 {
       glue.refillRead.append(emitRefill(&code, set, isWrite: false))
       glue.refillWrite.append(emitRefill(&code, set, isWrite: true))
+      glue.refillPromised.append(emitRefill(&code, set, isWrite: true, isPromised: true))
     }
     glue.interruptReturn32 = emitInterruptReturn(&code, is64: false)
     glue.interruptReturn64 = emitInterruptReturn(&code, is64: true)
@@ -529,7 +534,9 @@ extension Translator {
     code.arithmetic(4, .register(place), immediate: Int32((TranslationCache.pageCount - 1) << 5), size: 4)
   }
 
-  private func emitRefill(_ code: inout HostAssembler, _ set: Int, isWrite: Bool) -> Int {
+  private func emitRefill(
+    _ code: inout HostAssembler, _ set: Int, isWrite: Bool, isPromised: Bool = false
+  ) -> Int {
     let rax = HostRegister.rax
     let rcx = HostRegister.rcx
     let r11 = HostRegister.r11
@@ -589,7 +596,7 @@ extension Translator {
     emitIfVectorsAreLoaded(&code, call: glue.putVectors)
     code.load(HostRegister.rdi, .frame(FrameOffset.cpu))
     code.load(HostRegister.rsi, .frame(FrameOffset.scratch + 8))
-    code.loadConstant(HostRegister.rdx, isWrite ? 1 : 0)
+    code.loadConstant(HostRegister.rdx, isPromised ? 2 : isWrite ? 1 : 0)
     code.loadConstant(rax, Self.address(TranslationHandlers.fill))
     code.instruction(.primary, 0xff, reg: 2, .register(rax), size: 4)
     code.store(rax, .frame(FrameOffset.scratch + 24))
