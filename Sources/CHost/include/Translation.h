@@ -113,7 +113,7 @@ typedef struct TranslationFrame {
   ExitRecord dynamicRecord;
   /// Of the IRET that is being executed.
   InterruptFrame interruptFrame;
-  /// Of flat code of the legacy modes to CPL 0 and to CPL 3 (2 and 3), of 64-bit code (0 and 1).
+  /// Of 64-bit code to CPL 0 and to CPL 3; of flat code of the legacy modes to CPL 0 and to CPL 3.
   KnownReturn knownReturns[KnownReturnCount];
   /// What a slot holds that holds no page.
   PageSlot emptySlot;

@@ -40,11 +40,6 @@ struct Descriptor {
 
   @inline(__always) var isBig: Bool { attributes & SegmentAttributes.big != 0 }
 
-  /// Of 32 bits, and of no effect on what it may be used for: code that may be read, data that may be written.
-  var isFlat: Bool {
-    isBig && base == 0 && limit == 0xffff_ffff && (isCode ? isReadable : isWritableData && type & 4 == 0)
-  }
-
   /// The hidden part of a segment register, accessed bit set.
   @inline(__always) func segment(selector: UInt16) -> SegmentState {
     SegmentState(

@@ -134,14 +134,14 @@ extension SoftwareProcessor {
       cpu.pointee.cpl = target
       dropInnerSegments()
     }
-    if size == 4, isFromKernel, code.isFlat, stackDescriptor?.isFlat ?? true {
-      translator?.noteReturn(
-        code, code.segment(selector: selector), stackDescriptor, cpu.pointee.segments.2, is64: false)
-    }
     cpu.pointee.segments.1 = code.segment(selector: selector)
     setReturnFlags(flags, mask)
     cpu.pointee.rip = rip
     modeChanged()
+    let mode = CodeMode(rawValue: cpu.pointee.engine.blockKey)
+    if size == 4, isFromKernel, mode.isSuperset(of: [.flat, .stack32]) {
+      translator?.noteReturn(code, cpu.pointee.segments.1, stackDescriptor, cpu.pointee.segments.2, is64: false)
+    }
   }
 
   private func returnToVirtual8086(_ rip: UInt64, _ selector: UInt16, _ flags: UInt64) throws(GuestFault) {

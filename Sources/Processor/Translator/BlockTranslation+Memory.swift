@@ -22,21 +22,22 @@ extension BlockTranslation {
 
   /// A base register's slot: code that works with other pages than the code before it has slots of its own, mostly. The stack
   /// is the same for all code.
-  private func slot(of base: Int) -> Int {
-    guard base != GuestRegisters.rsp else { return base * Slot.variants }
+  private func slot(of base: Int, isIndexed: Bool) -> Int {
+    let first = (isIndexed ? Slot.indexed : 0) + base * Slot.variants
+    guard base != GuestRegisters.rsp else { return first }
     let address = block.pointee.physicalAddress
-    return base * Slot.variants + Int(truncatingIfNeeded: (address >> 4 ^ address >> 7 ^ address >> 12) & 3)
+    return first + Int(truncatingIfNeeded: (address >> 4 ^ address >> 7 ^ address >> 12) & 3)
   }
 
   /// The slot of accesses off an origin. Groups of accesses share one. Without groups, what lies more than a few bytes apart
   /// may well be on different pages, and should not take turns in one slot.
   func slot(_ origin: Origin, _ displacement: Int64) -> Int {
-    guard origin.index == nil else { return Slot.indexed + slot(of: origin.base) }
+    guard origin.index == nil else { return slot(of: origin.base, isIndexed: true) }
     let part = Int(truncatingIfNeeded: displacement >> 5)
     if isTail { return Slot.scattered + (origin.base &* 5 &+ part) & 15 }
     let page = (displacement + 2048) >> 12
     return page == 0
-      ? slot(of: origin.base) : Slot.distant + (Int(truncatingIfNeeded: page) &* 3 &+ origin.base) & 7
+      ? slot(of: origin.base, isIndexed: false) : Slot.distant + (Int(truncatingIfNeeded: page) &* 3 &+ origin.base) & 7
   }
 
   /// The slot of an access that belongs to no group.
@@ -47,7 +48,7 @@ extension BlockTranslation {
       return Slot.fixed + (Int(truncatingIfNeeded: processor.cpu.pointee.rip >> 12) &+ page) & 15
     }
     guard let base = address.base else { return Slot.fixed + page & 15 }
-    return address.index == nil ? slot(of: base) : Slot.indexed + slot(of: base)
+    return slot(of: base, isIndexed: address.index != nil)
   }
 
   /// A guest's memory operand.
