@@ -27,6 +27,8 @@ extension SoftwareProcessor {
     let isUser: Bool
     /// Bits of the error code that the access itself decides.
     let code: UInt32
+    /// Whether the access is known to be allowed, so that the entries above the leaf become accessed ones.
+    var marksTables = false
 
     func fault(_ bits: UInt32) -> GuestFault { .pageFault(address: address, errorCode: code | bits) }
   }
@@ -185,9 +187,16 @@ extension SoftwareProcessor {
 
   // MARK: The walk
 
-  /// Walks the page tables; rights are checked before any accessed or dirty bit of the leaf is set.
+  /// Walks the page tables. No accessed or dirty bit is set before the access has been found to be allowed: where one is
+  /// missing above the leaf, a second walk sets it.
   private func walk(_ request: Request) throws(GuestFault) -> Leaf {
     cpu.pointee.cr4 & CR4.pae != 0 ? try walkPAE(request) : try walkLegacy(request)
+  }
+
+  private func walkAndMark(_ request: Request) throws(GuestFault) -> Leaf {
+    var request = request
+    request.marksTables = true
+    return try walk(request)
   }
 
   /// 4-level, 5-level and PAE paging: 8-byte entries.
@@ -202,6 +211,7 @@ extension SoftwareProcessor {
       physical: 0, isWritable: true, isUser: true, isExecuteDisabled: false, isDirty: false, protectionKey: 0)
     var level: Int
     var table: UInt64
+    var areTablesMarked = true
     if isLong {
       level = cpu.pointee.cr4 & CR4.la57 != 0 ? 5 : 4
       table = cpu.pointee.cr3 & 0x000f_ffff_ffff_f000
@@ -240,6 +250,7 @@ extension SoftwareProcessor {
         leaf.isDirty = entry & Entry.dirty != 0
         leaf.isGlobal = entry & Entry.global != 0 && cpu.pointee.cr4 & CR4.pge != 0
         try checkRights(leaf, for: request)
+        guard areTablesMarked else { return try walkAndMark(request) }
         let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
         guard mark(location, &entry, wanted, size: 8) else {
           return try walk(request)
@@ -247,7 +258,9 @@ extension SoftwareProcessor {
         leaf.isDirty = entry & Entry.dirty != 0
         return leaf
       }
-      guard mark(location, &entry, Entry.accessed, size: 8) else {
+      if !request.marksTables {
+        areTablesMarked = areTablesMarked && entry & Entry.accessed != 0
+      } else if !mark(location, &entry, Entry.accessed, size: 8) {
         return try walk(request)
       }
       table = entry & 0x000f_ffff_ffff_f000
@@ -265,6 +278,7 @@ extension SoftwareProcessor {
       physical: 0, isWritable: entry & Entry.writable != 0, isUser: entry & Entry.user != 0, isExecuteDisabled: false,
       isDirty: false, protectionKey: 0)
     var location = directory
+    var isDirectoryMarked = true
     if entry & Entry.large != 0, cpu.pointee.cr4 & CR4.pse != 0 {
       // Bits 20:13 are address bits 39:32; bit 21 and those beyond the physical address width are reserved.
       let high = entry >> 13 & 0xff
@@ -274,7 +288,9 @@ extension SoftwareProcessor {
       leaf.physical = high << 32 | entry & 0xffc0_0000 | address & 0x3f_ffff
       leaf.pageShift = 22
     } else {
-      guard mark(directory, &entry, Entry.accessed, size: 4) else {
+      if !request.marksTables {
+        isDirectoryMarked = entry & Entry.accessed != 0
+      } else if !mark(directory, &entry, Entry.accessed, size: 4) {
         return try walk(request)
       }
       location = (entry & 0xffff_f000) &+ (address >> 12 & 0x3ff) &* 4
@@ -287,6 +303,7 @@ extension SoftwareProcessor {
     leaf.isDirty = entry & Entry.dirty != 0
     leaf.isGlobal = entry & Entry.global != 0 && cpu.pointee.cr4 & CR4.pge != 0
     try checkRights(leaf, for: request)
+    guard isDirectoryMarked else { return try walkAndMark(request) }
     let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
     guard mark(location, &entry, wanted, size: 4) else {
       return try walk(request)

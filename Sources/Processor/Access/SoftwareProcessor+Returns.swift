@@ -48,11 +48,14 @@ extension SoftwareProcessor {
     dropIfInner(&cpu.pointee.segments.5)
   }
 
-  /// Null segments stay as they are: FS and GS may have bases all the same. So may those that become null here: only
-  /// selector and attributes go.
+  /// Of null selectors, which have four values, 0 remains. FS and GS may have bases all the same, and so may those that
+  /// become null here: only selector and attributes go.
   @inline(__always)
   private func dropIfInner(_ state: inout SegmentState) {
-    guard state.attributes & SegmentAttributes.present != 0 else { return }
+    guard state.attributes & SegmentAttributes.present != 0 else {
+      if state.selector <= 3 { state.selector = 0 }
+      return
+    }
     let conforming = SegmentAttributes.code | SegmentAttributes.conformingExpandDown
     guard state.attributes & conforming != conforming, state.attributes >> 5 & 3 < UInt16(cpu.pointee.cpl) else {
       return

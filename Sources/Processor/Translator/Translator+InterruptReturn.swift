@@ -84,7 +84,11 @@ extension Translator {
     let isSameRing = code.jump(if: HostCondition.zero)
     code.arithmetic(1, .register(rdx), immediate: Int32(CodeMode.unprivileged.rawValue))
     for segment in [SegmentRegister.es, .ds, .fs, .gs] {
-      // One that is present and of an inner ring is taken away.
+      // One that is present and of an inner ring is taken away; so is what is not 0 of a null selector.
+      code.instruction(.escape0f, 0xb7, reg: r11, state(StateOffset.selector(segment.rawValue)), size: 4)
+      code.arithmetic(5, .register(r11), immediate: 1, size: 4)
+      code.arithmetic(7, .register(r11), immediate: 3, size: 4)
+      leave(&code, if: HostCondition.below)
       code.instruction(.escape0f, 0xb7, reg: r11, state(StateOffset.selector(segment.rawValue) + 2), size: 4)
       code.arithmetic(4, .register(r11), immediate: 0xe0, size: 4)
       code.arithmetic(5, .register(r11), immediate: 0x80, size: 4)

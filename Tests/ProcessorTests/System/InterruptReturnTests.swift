@@ -26,7 +26,7 @@ struct InterruptReturnTests {
     let test = TestProcessor(.long64)
     let cpu = test.cpu
     cpu.pointee.segments.5.base = 0x1234_5678_9abc
-    cpu.pointee.segments.5.selector = 0
+    cpu.pointee.segments.5.selector = 3
     cpu.pointee.segments.5.attributes = 0
     let (cs, ss) = (UInt64(Entry.code64 * 8 + 6 * 8 + 3), UInt64(Entry.data32 * 8 + 6 * 8 + 3))
     Self.frame(test, [0x7fff_1234, cs, 0x3c_7fd7 | RFLAGS.rf, 0x7777, ss])
@@ -37,6 +37,7 @@ struct InterruptReturnTests {
     #expect(cpu.pointee.rflags == 0x3c_7fd7 | RFLAGS.fixed, "RF is dropped without breakpoints")
     #expect(cpu.pointee.nmiBlocked == 0)
     #expect(cpu.pointee.segments.5.base == 0x1234_5678_9abc, "a null GS keeps its base")
+    #expect(cpu.pointee.segments.5.selector == 0, "of null selectors 0 remains")
     #expect(cpu.pointee.segments.3.attributes == 0, "ring 0's DS is gone")
     #expect(test.processor.codeMode.contains(.unprivileged))
   }

@@ -154,6 +154,8 @@ struct PagingTests {
               )
             } else if want == nil {
               wrong += Self.marks(test, paging, entries, kind)
+            } else if entries.contains(where: { test.load($0, as: UInt32.self) & 0x60 != 0 }) {
+              wrong.append("\(upper) \(leaf) \(controls) \(kind) \(rights): refused, but an entry is marked")
             }
           }
         }

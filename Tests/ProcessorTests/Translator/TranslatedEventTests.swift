@@ -143,7 +143,8 @@ struct TranslatedEventTests {
 
   /// What a guest changes between two IRET of the same kind.
   enum ReturnChange: CaseIterable {
-    case nothing, codeDescriptor, stackDescriptor, missingDescriptor, tableLimit, tableBase, nullStack, segments
+    case nothing, codeDescriptor, stackDescriptor, missingDescriptor, tableLimit, tableBase, nullStack, segments,
+      nullSegment
     case nestedTask, trap, alignment, virtual8086, interrupt, blockedNMI, otherTarget, otherCode, pageEnd, flags
   }
 
@@ -219,6 +220,12 @@ struct TranslatedEventTests {
     case .tableLimit: twins.each { $0.cpu.pointee.gdtr.limit = UInt32(code | 7) - 1 }
     case .tableBase: twins.each { $0.cpu.pointee.gdtr.base = 0x6_0000 }
     case .segments: twins.each { $0.setSegment(.gs, Entry.data32, rpl: 0) }
+    // Of its selector 0 remains.
+    case .nullSegment:
+      twins.each {
+        $0.cpu.pointee.segments.5.selector = 2
+        $0.cpu.pointee.segments.5.attributes = 0
+      }
     case .nestedTask: twins.each { $0.cpu.pointee.rflags |= RFLAGS.nt }
     case .trap: flags |= RFLAGS.tf
     case .alignment: flags |= RFLAGS.ac
