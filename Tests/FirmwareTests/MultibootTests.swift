@@ -138,6 +138,23 @@ import X86
     for address: UInt32 in [0x9_f000, 0xf_0000, 0xfffe_0000] { #expect(problem(image(address)) != nil) }
   }
 
+  /// What there is of a BIOS, but not in a kernel's own memory.
+  @Test func biosAreas() throws {
+    var state = CPUState()
+    _ = try boot(SyntheticImage.flatMultiboot(), state: &state)
+    #expect(load(0x40e, UInt16.self) == 0x9fc0 && load(0x413, UInt16.self) == 639)
+    #expect(load(0x9_fc00, UInt8.self) == 1)
+    for vector in 0..<256 {
+      let entry = word(vector * 4)
+      #expect(entry >> 16 == 0x9fc0 && (0x10..<0x100).contains(entry & 0xffff))
+    }
+    let service = 0x9_fc00 + UInt64(word(0x15 * 4) & 0xffff)
+    #expect(
+      load(service, UInt64.self) == 0x5d01_064e_80e5_8955 && load(service + 8, UInt32.self)! & 0xff_ffff == 0xcf86b4)
+    let memorySize = 0x9_fc00 + UInt64(word(0x12 * 4) & 0xffff)
+    #expect(load(memorySize, UInt32.self) == 0xcf02_7fb8)
+  }
+
   @Test func modulesThatDoNotFit() {
     let image = SyntheticImage.multiboot(is64Bit: false)
     let large = BootModule(BootFile(name: "large", bytes: [UInt8](repeating: 0, count: 7 << 20)))

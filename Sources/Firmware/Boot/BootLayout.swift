@@ -4,6 +4,8 @@ import X86
 /// Where the loaders put what they hand to a kernel: all in conventional memory, below anything that they load. Kernels
 /// copy what they want to keep before they use this memory.
 enum BootLayout {
+  /// See `GuestMemory.placeBIOSAreas`.
+  static let biosAreas: Range<UInt64> = 0..<0x500
   static let descriptorTable: UInt64 = 0x1000
   /// Linux's zero page, `struct boot_params`.
   static let zeroPage: UInt64 = 0x7000

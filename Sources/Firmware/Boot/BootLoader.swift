@@ -46,7 +46,8 @@ public struct LoadedKernel: Equatable, Sendable {
 ///
 /// Which protocol is used is told by the file: a Linux bzImage is entered at its 64-bit entry point (or its 32-bit one if
 /// it has no other), a kernel with a multiboot header as that says, another ELF file at the address in its PVH note. So no
-/// guest code runs before the kernel, and no BIOS is needed; the price is that a kernel finds no BIOS services.
+/// guest code runs before the kernel, and no BIOS is needed; the price is that a kernel finds no BIOS services:
+/// they answer that there is no such function.
 ///
 /// Everything in a kernel file is somebody else's word. Headers are checked before they are used, sizes against the file
 /// and addresses against the memory map, in arithmetic that cannot overflow; what does not fit is a `BootFailure`, which
@@ -59,14 +60,17 @@ public enum BootLoader {
   public static func load(
     _ parameters: BootParameters, memory: GuestMemory, map: PhysicalMemoryMap, state: inout CPUState
   ) throws(BootFailure) -> LoadedKernel {
-    switch try BootImage.identify(parameters.kernel) {
-    case .linux(let header):
-      try loadLinux(header, parameters, memory: memory, map: map, state: &state)
-    case .multiboot(let image):
-      try loadMultiboot(image, parameters, memory: memory, map: map, state: &state)
-    case .pvh(let image, let entry):
-      try loadPVH(image, entry: entry, parameters, memory: memory, map: map, state: &state)
-    }
+    let kernel =
+      switch try BootImage.identify(parameters.kernel) {
+      case .linux(let header):
+        try loadLinux(header, parameters, memory: memory, map: map, state: &state)
+      case .multiboot(let image):
+        try loadMultiboot(image, parameters, memory: memory, map: map, state: &state)
+      case .pvh(let image, let entry):
+        try loadPVH(image, entry: entry, parameters, memory: memory, map: map, state: &state)
+      }
+    if !kernel.kernel.overlaps(BootLayout.biosAreas) { memory.placeBIOSAreas() }
+    return kernel
   }
 
   /// Refuses a command line that no kernel, or not this one, can take. `limit` is the kernel's own, in bytes.
