@@ -15,7 +15,7 @@ import X86
   @Test(arguments: [1, 3, 64, 300]) func table(processors: Int) throws {
     let memory = try GuestMemory(size: 1 << 20)
     MultiProcessorTable.install(ACPIConfiguration(processorCount: processors), in: memory)
-    let pointer = ByteView(bytes(memory, 0x9fc00, 16))
+    let pointer = ByteView(bytes(memory, 0x9fc10, 16))
     #expect(pointer.has("_MP_".utf8, at: 0) && pointer.bytes.reduce(0, &+) == 0)
     let address = UInt64(try #require(pointer.load(4, as: UInt32.self)))
     let length = Int(try #require(ByteView(bytes(memory, address, 44)).load(4, as: UInt16.self)))

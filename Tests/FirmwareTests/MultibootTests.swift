@@ -146,7 +146,7 @@ import X86
     #expect(load(0x9_fc00, UInt8.self) == 1)
     for vector in 0..<256 {
       let entry = word(vector * 4)
-      #expect(entry >> 16 == 0x9fc0 && (0x10..<0x100).contains(entry & 0xffff))
+      #expect(entry >> 16 == 0x9fc0 && (0x20..<0x100).contains(entry & 0xffff))
     }
     let service = 0x9_fc00 + UInt64(word(0x15 * 4) & 0xffff)
     #expect(

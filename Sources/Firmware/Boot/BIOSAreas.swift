@@ -1,5 +1,14 @@
 import Memory
 
+/// Offsets in the KiB from `PhysicalMemoryMap.conventionalEnd`.
+enum ExtendedBIOSDataArea {
+  /// A byte: KiB of this area.
+  static let size: UInt64 = 0
+  static let multiProcessorPointer: UInt64 = 0x10
+  /// What the interrupt vectors lead to.
+  static let code: UInt64 = 0x20
+}
+
 extension GuestMemory {
   /// What a kernel may look for below 1 MiB, or call there, though no BIOS has run (IBM PS/2 and PC BIOS Interface Technical
   /// Reference, "Interrupts", "BIOS Data Area", "Extended BIOS Data Area"): how much conventional memory there is, and
@@ -18,17 +27,13 @@ extension GuestMemory {
     areas.put(kibibytes, at: 0x413)
     place(areas.bytes, at: BootLayout.biosAreas.lowerBound)
 
-    // The extended data area begins with its own size in KiB.
-    place([UInt8((PhysicalMemoryMap.legacyArea.lowerBound - end) >> 10)], at: end)
-    place(code.bytes, at: end + UInt64(BIOSCode.start))
+    place([UInt8((PhysicalMemoryMap.legacyArea.lowerBound - end) >> 10)], at: end + ExtendedBIOSDataArea.size)
+    place(code.bytes, at: end + ExtendedBIOSDataArea.code)
   }
 }
 
 /// The code behind the interrupt vectors, in the extended data area.
 private struct BIOSCode {
-  /// Offset in the extended data area.
-  static let start: UInt16 = 0x10
-
   private(set) var bytes: [UInt8] = []
   private let service, memorySize, equipment, firstController, secondController, ignore: UInt16
 
@@ -37,7 +42,7 @@ private struct BIOSCode {
     var code: [UInt8] = []
     func add(_ bytes: UInt8...) -> UInt16 {
       defer { code += bytes }
-      return Self.start + UInt16(code.count)
+      return UInt16(ExtendedBIOSDataArea.code) + UInt16(code.count)
     }
     // push bp; mov bp, sp; or byte [bp + 6], 1 (CF of the flags to return to); pop bp; mov ah, 0x86; iret
     service = add(0x55, 0x89, 0xe5, 0x80, 0x4e, 0x06, 0x01, 0x5d, 0xb4, 0x86, 0xcf)

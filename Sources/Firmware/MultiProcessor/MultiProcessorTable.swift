@@ -9,7 +9,7 @@ public enum MultiProcessorTable {
   /// Where the table is, in the last 128 KiB below 1 MiB.
   static let area: Range<UInt64> = 0xf_c000..<0xf_f000
   /// Where the pointer to it is: the first KiB of the extended BIOS data area, which systems search first.
-  static let pointerAddress: UInt64 = PhysicalMemoryMap.conventionalEnd
+  static let pointerAddress: UInt64 = PhysicalMemoryMap.conventionalEnd + ExtendedBIOSDataArea.multiProcessorPointer
 
   private enum Entry {
     static let processor: UInt8 = 0
