@@ -34,7 +34,7 @@ extension GuestMemory {
 
 /// The code behind the interrupt vectors, in the extended data area.
 private struct BIOSCode {
-  private(set) var bytes: [UInt8] = []
+  let bytes: [UInt8]
   private let service, memorySize, equipment, firstController, secondController, ignore: UInt16
 
   /// `conventionalMemory` is in KiB.
@@ -51,7 +51,7 @@ private struct BIOSCode {
       0xb8, UInt8(truncatingIfNeeded: conventionalMemory), UInt8(truncatingIfNeeded: conventionalMemory >> 8), 0xcf)
     // xor ax, ax; iret
     equipment = add(0x31, 0xc0, 0xcf)
-    // push ax; mov al, 0x20; out 0xa0, al; jmp to the other controller's out
+    // push ax; mov al, 0x20; out 0xa0, al; jmp to the out of what follows
     secondController = add(0x50, 0xb0, 0x20, 0xe6, 0xa0, 0xeb, 0x03)
     // push ax; mov al, 0x20; out 0x20, al; pop ax; iret
     firstController = add(0x50, 0xb0, 0x20, 0xe6, 0x20, 0x58, 0xcf)

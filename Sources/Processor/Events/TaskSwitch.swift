@@ -100,8 +100,12 @@ extension SoftwareProcessor {
     }
     state.instructionPointer = try next()
     state.flags = try next()
+    // Upper halves are not part of a 16-bit task's state (SDM vol. 3A, 8.6 "16-Bit Task-State Segment (TSS)"). The 80386 and
+    // those after it set them.
+    func register() throws(GuestFault) -> UInt64 { try next() | (layout.is32 ? 0 : 0xffff_0000) }
     state.registers = (
-      try next(), try next(), try next(), try next(), try next(), try next(), try next(), try next()
+      try register(), try register(), try register(), try register(), try register(), try register(),
+      try register(), try register()
     )
     func selector() throws(GuestFault) -> UInt16 { UInt16(truncatingIfNeeded: try next()) }
     state.segments = (try selector(), try selector(), try selector(), try selector(), 0, 0)
@@ -135,17 +139,14 @@ extension SoftwareProcessor {
     cpu.pointee.rip = state.instructionPointer
     cpu.pointee.rflags = state.flags & RFLAGS.loadable | RFLAGS.fixed | (nests ? RFLAGS.nt : 0)
     let registers = state.registers
-    // Upper halves are not part of a 16-bit task's state (SDM vol. 3A, 8.6 "16-Bit Task-State Segment (TSS)"). The 80386 and
-    // those after it set them.
-    let upper: UInt64 = layout.is32 ? 0 : 0xffff_0000
-    cpu.pointee.gpr.0 = registers.0 | upper
-    cpu.pointee.gpr.1 = registers.1 | upper
-    cpu.pointee.gpr.2 = registers.2 | upper
-    cpu.pointee.gpr.3 = registers.3 | upper
-    cpu.pointee.gpr.4 = registers.4 | upper
-    cpu.pointee.gpr.5 = registers.5 | upper
-    cpu.pointee.gpr.6 = registers.6 | upper
-    cpu.pointee.gpr.7 = registers.7 | upper
+    cpu.pointee.gpr.0 = registers.0
+    cpu.pointee.gpr.1 = registers.1
+    cpu.pointee.gpr.2 = registers.2
+    cpu.pointee.gpr.3 = registers.3
+    cpu.pointee.gpr.4 = registers.4
+    cpu.pointee.gpr.5 = registers.5
+    cpu.pointee.gpr.6 = registers.6
+    cpu.pointee.gpr.7 = registers.7
     // Selectors first, all of them; each is usable when its descriptor has been found good.
     let selectors = state.segments
     setSegment(0, SegmentState(base: 0, limit: 0, selector: selectors.0, attributes: 0))
