@@ -238,22 +238,29 @@ final class InstructionDecoder {
     op.segmentRegister = segment
   }
 
-  /// Base register and displacement of a memory operand. SIB's base 5 under mod 0 means a displacement and no base,
-  /// whatever REX.B says; Zydis 4.0 sees R13D there when addresses have 32 bits.
+  /// Segment, base register and displacement of a memory operand, where Zydis 4.0 sees others: SIB's base 5 under mod 0
+  /// means a displacement and no base, whatever REX.B says (not R13D when addresses have 32 bits); prefix 3E of an
+  /// indirect CALL or JMP says NOTRACK, and outside 64-bit mode DS too (SDM vol. 1, 17.3.1).
   func place(
     of operand: UnsafePointer<ZydisDecodedOperand>, in instruction: UnsafePointer<ZydisDecodedInstruction>
-  ) -> (base: ZydisRegister, displacement: Int64) {
+  ) -> (segment: ZydisRegister, base: ZydisRegister, displacement: Int64) {
     let raw = instruction.pointee.raw
+    let memory = operand.pointee.mem
+    let isDS =
+      instruction.pointee.attributes & ZYDIS_ATTRIB_HAS_NOTRACK != 0
+      && instruction.pointee.machine_mode != ZYDIS_MACHINE_MODE_LONG_64
     let hasNoBase = raw.sib.offset != 0 && raw.sib.base == 5 && raw.modrm.mod == 0
-    return hasNoBase
-      ? (ZYDIS_REGISTER_NONE, raw.disp.value) : (operand.pointee.mem.base, operand.pointee.mem.disp.value)
+    return (
+      isDS ? ZYDIS_REGISTER_DS : memory.segment, hasNoBase ? ZYDIS_REGISTER_NONE : memory.base,
+      hasNoBase ? raw.disp.value : memory.disp.value
+    )
   }
 
   private func setMemory(_ op: inout Operation, _ operand: UnsafePointer<ZydisDecodedOperand>, _ index: Int) {
     op.flags |= (index == 0 ? OperationFlags.memoryFirst : OperationFlags.memorySource).rawValue
     let memory = operand.pointee.mem
     let place = place(of: operand, in: instruction)
-    let segment = RegisterNumbers.number(of: memory.segment)
+    let segment = RegisterNumbers.number(of: place.segment)
     if segment < 6 { op.segmentRegister = segment }
     op.base = RegisterNumbers.number(of: place.base)
     op.index = RegisterNumbers.number(of: memory.index)

@@ -79,7 +79,7 @@ extension BlockTranslation {
     var address = Address(
       scale: Int(max(1, memory.scale)).trailingZeroBitCount,
       displacement: Int32(truncatingIfNeeded: place.displacement), size: size)
-    setSegment(&address, Int(RegisterNumbers.number(of: memory.segment)))
+    setSegment(&address, Int(RegisterNumbers.number(of: place.segment)))
     let base = RegisterNumbers.number(of: place.base)
     if base == Operation.instructionPointer {
       let (sum, overflow) = address.displacement.addingReportingOverflow(Int32(truncatingIfNeeded: nextPlace))
