@@ -240,7 +240,8 @@ final class InstructionDecoder {
 
   /// Segment, base register and displacement of a memory operand, where Zydis 4.0 sees others: SIB's base 5 under mod 0
   /// means a displacement and no base, whatever REX.B says (not R13D when addresses have 32 bits); prefix 3E of an
-  /// indirect CALL or JMP says NOTRACK, and outside 64-bit mode DS too (SDM vol. 1, 17.3.1).
+  /// indirect CALL or JMP says NOTRACK (SDM vol. 1, "No-Track Prefix for Near Indirect CALL/JMP"), and outside 64-bit
+  /// mode DS too.
   func place(
     of operand: UnsafePointer<ZydisDecodedOperand>, in instruction: UnsafePointer<ZydisDecodedInstruction>
   ) -> (segment: ZydisRegister, base: ZydisRegister, displacement: Int64) {

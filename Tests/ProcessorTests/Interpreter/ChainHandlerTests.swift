@@ -52,7 +52,7 @@ struct ChainHandlerTests {
     for address in stride(from: Layout.code, to: Layout.code + 0x2000, by: 8) {
       test.store(0xf4f4_f4f4_f4f4_f4f4 as UInt64, address)
     }
-    for (index, byte) in code.enumerated() { test.store(byte, Layout.code + UInt64(index)) }
+    test.place(code)
     func target() -> UInt64 { Layout.code + 0x200 + random.next() % 0xc00 }
     for address in stride(from: Layout.stack - 0x100, to: Layout.stack + 0x100, by: 8) {
       test.store(mode == .long64 ? target() : target() | target() << 32, address)

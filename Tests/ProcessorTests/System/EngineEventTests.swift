@@ -13,10 +13,10 @@ import X86
   /// A machine that runs `code` at CPL `ring`, with `handlers` at their vectors' gates.
   static func prepare(_ code: [UInt8], ring: Int = 0, handlers: [Int: [UInt8]]) -> (TestProcessor, SoftwareEngine) {
     let test = TestProcessor(.long64, ring: ring)
-    for (index, byte) in code.enumerated() { test.store(byte, Layout.code + UInt64(index)) }
+    test.place(code)
     for (vector, handler) in handlers {
       let address = 0x5_0000 + UInt64(vector) * 0x40
-      for (index, byte) in handler.enumerated() { test.store(byte, address + UInt64(index)) }
+      test.place(handler, at: address)
       test.setGate(vector, TestProcessor.selector(TestProcessor.Entry.code64), address, access: 0xee)
     }
     return (test, EngineUnderTest.make(test.memory))
@@ -247,8 +247,8 @@ import X86
     let second: [UInt8] = [
       0xff, 0x15, 0, 0, 6, 0, 0xbe, 0x19, 0x40, 0, 0, 0xff, 0xd6, 0xff, 0x25, 4, 0, 6, 0,
     ]
-    for (index, byte) in first.enumerated() { test.store(byte, Layout.code + UInt64(index)) }
-    for (index, byte) in second.enumerated() { test.store(byte, Layout.code + 0x20 + UInt64(index)) }
+    test.place(first)
+    test.place(second, at: Layout.code + 0x20)
     test.store(UInt32(Layout.code + 0x19), Layout.data)
     test.store(UInt32(Layout.code + 0x40), Layout.data + 4)
     test.store(Self.hlt, Layout.code + 0x40)
@@ -275,7 +275,7 @@ import X86
       test.cpu.pointee.efer |= EFER.sce
       test.cpu.pointee.star = 0x0040_0050 << 32
       test.cpu.pointee.lstar = 0x5_f000
-      for (index, byte) in ([0x48, 0x0f, 0x07] as [UInt8]).enumerated() { test.store(byte, 0x5_f000 + UInt64(index)) }
+      test.place([0x48, 0x0f, 0x07], at: 0x5_f000)
       test.cpu.pointee.gpr.6 = 0x30_0000
       test.cpu.pointee.gpr.5 = rounds
       let start = ContinuousClock.now

@@ -22,7 +22,7 @@ import X86
       test.store(page + 1, Layout.data + page << 12)
       test.store(page + 3, others + page << 12)
     }
-    for (index, byte) in code.enumerated() { test.store(byte, Layout.code + UInt64(index)) }
+    test.place(code)
     test.cpu.pointee.gpr.3 = view + Layout.data
     test.cpu.pointee.gpr.6 = view + Layout.data + 0x1000
     test.cpu.pointee.gpr.7 = Layout.pageTables + 0x2008
@@ -49,7 +49,7 @@ import X86
     ])
     // MOV EAX, 1 or 2; RET.
     for (value, place) in [(1 as UInt8, Layout.data + 0x1000), (2, Self.others + 0x1000)] {
-      for (index, byte) in [0xb8, value, 0, 0, 0, 0xc3].enumerated() { test.store(byte, place + UInt64(index)) }
+      test.place([0xb8, value, 0, 0, 0, 0xc3], at: place)
     }
     let engine = SoftwareEngine(memory: test.memory, model: CPUModel(), translation: translation)
     #expect(try EngineEventTests.run(test, engine) == .halt)

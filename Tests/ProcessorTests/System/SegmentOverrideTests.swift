@@ -17,16 +17,13 @@ import X86
       ([], 2), ([0x36], 2), ([0x26], 0), ([0x3e], 3), ([0x36, 0x3e], 3), ([0x3e, 0x36], 2), ([0x3e, 0x26], 0),
     ] as [([UInt8], UInt64)] {
       let test = TestProcessor(.real)
-      for (index, byte) in (prefixes + [0xff, modRM, 0]).enumerated() {
-        test.store(byte, Layout.code + UInt64(index))
-      }
+      test.place(prefixes + [0xff, modRM, 0])
       for number in [0, 2, 3] as [UInt64] {
         let base = Layout.data + number << 8
         test.store(UInt16(0x5000 + number << 4), base + 0x10)
         test.store(EngineEventTests.hlt, 0x5000 + number << 4)
-        withUnsafeMutableBytes(of: &test.cpu.pointee.segments) {
-          $0.bindMemory(to: SegmentState.self)[Int(number)].base = base
-        }
+        test.processor.setSegment(
+          Int(number), SegmentState(base: base, limit: 0xffff, selector: UInt16(base >> 4), attributes: 0x93))
       }
       test.cpu.pointee.gpr.5 = 0x10
       #expect(try EngineEventTests.run(test, EngineUnderTest.make(test.memory)) == .halt)

@@ -82,6 +82,10 @@ final class TestProcessor {
     precondition(memory.store(value, at: GuestPhysicalAddress(address)), "tests stay inside memory")
   }
 
+  func place(_ code: [UInt8], at address: UInt64 = Layout.code) {
+    for (index, byte) in code.enumerated() { store(byte, address + UInt64(index)) }
+  }
+
   func load<T: BitwiseCopyable>(_ address: UInt64, as type: T.Type = T.self) -> T {
     memory.load(GuestPhysicalAddress(address), as: type)!
   }

@@ -17,7 +17,7 @@ struct TranslatedAccessTests {
     test.store(Layout.pageTables + 0x1000 | 7, Layout.pageTables + 511 * 8)
     test.store(0x1111 as UInt64, Layout.data)
     test.store(0x2222 as UInt64, Layout.data + 0x1000)
-    for (index, byte) in code.enumerated() { test.store(byte, Layout.code + UInt64(index)) }
+    test.place(code)
     prepare(test.cpu)
     let engine = SoftwareEngine(memory: test.memory, model: CPUModel(), translation: .eager)
     #expect(try engine.run(&test.cpu.pointee, budget: 100) == .halt)

@@ -17,7 +17,7 @@ struct TranslationReportTests {
   }
 
   private func engine(_ test: TestProcessor, _ code: [UInt8], _ options: TranslationOptions) -> SoftwareEngine {
-    for (index, byte) in code.enumerated() { test.store(byte, TestProcessor.Layout.code + UInt64(index)) }
+    test.place(code)
     return SoftwareEngine(memory: test.memory, model: CPUModel(), translation: options)
   }
 

@@ -81,9 +81,7 @@ final class TwinMachines {
 
   /// Puts code in place and tells the engines.
   func place(_ code: [UInt8], at address: UInt64 = Layout.code) {
-    each { machine in
-      for (index, byte) in code.enumerated() { machine.store(byte, address + UInt64(index)) }
-    }
+    each { $0.place(code, at: address) }
     for engine in engines { engine.invalidate(address..<address + UInt64(code.count)) }
   }
 
