@@ -79,6 +79,19 @@ extension SoftwareProcessor {
     return register(op.pointee.source, as: T.self)
   }
 
+  /// Far pointer in memory: an offset of the operand's size, then the selector.
+  func farPointerOperand(_ op: Op) throws(GuestFault) -> (selector: UInt16, offset: UInt64) {
+    let size = Int(op.pointee.size)
+    let pointer = try GuestArea(self, op, .pair(size), count: size + 2, for: .read)
+    let offset =
+      switch size {
+      case 2: UInt64(try pointer.load(0, as: UInt16.self))
+      case 4: UInt64(try pointer.load(0, as: UInt32.self))
+      default: try pointer.load(0, as: UInt64.self)
+      }
+    return (try pointer.load(size), offset)
+  }
+
   /// Writes the first operand, register or memory.
   func setFirstOperand<T: FixedWidthInteger & BitwiseCopyable>(_ op: Op, _ value: T) throws(GuestFault) {
     guard op.pointee.flags & OperationFlags.memoryFirst.rawValue != 0 else {

@@ -23,19 +23,19 @@ enum FXSaveInstructions {
     InstructionRow(ZYDIS_MNEMONIC_VSTMXCSR, storeMXCSR),
   ]
 
-  /// #NM, then the address: #GP(0) unless aligned to 16 bytes.
-  private static func address(
+  /// #NM, then the operand: #GP(0) unless aligned to 16 bytes.
+  private static func area(
     _ processor: SoftwareProcessor, _ op: Op, for access: AccessKind
-  ) throws(GuestFault) -> UInt64 {
+  ) throws(GuestFault) -> GuestArea {
     if processor.cpu.pointee.cr0 & (CR0.em | CR0.ts) != 0 { throw .deviceNotAvailable }
-    let address = try processor.operandAddress(op, count: XSaveArea.legacySize, for: access)
-    guard address & 15 == 0 else { throw .generalProtection() }
-    return address
+    let area = try GuestArea(processor, op, .extendedState, count: XSaveArea.legacySize, for: access)
+    guard area.address & 15 == 0 else { throw .generalProtection() }
+    return area
   }
 
   private static func save(_ processor: SoftwareProcessor, _ op: Op, isWide: Bool) throws(GuestFault) -> Flow {
-    let address = try address(processor, op, for: .write)
-    let area = try GuestArea(writing: address, count: XSaveArea.legacySize, processor)
+    var area = try area(processor, op, for: .write)
+    try area.checkWritable()
     processor.storeX87()
     try processor.saveX87(area, isWide: isWide)
     try processor.saveMXCSR(area)
@@ -44,10 +44,9 @@ enum FXSaveInstructions {
   }
 
   private static func restore(_ processor: SoftwareProcessor, _ op: Op, isWide: Bool) throws(GuestFault) -> Flow {
-    let address = try address(processor, op, for: .read)
+    let area = try area(processor, op, for: .read)
     // All of the image is read, also the end that nothing is taken from.
-    try processor.checkReadable(address, count: XSaveArea.legacySize)
-    let area = GuestArea(reading: address, count: XSaveArea.legacySize, processor)
+    try area.checkReadable()
     try area.withBytes(XSaveArea.xmm + 256) { (image) throws(GuestFault) in
       let mxcsr = image.load(fromByteOffset: XSaveArea.mxcsr, as: UInt32.self)
       guard mxcsr & ~UInt32(NativeMXCSRMask) == 0 else { throw .generalProtection() }

@@ -18,23 +18,24 @@ extension NativeUnit {
     }
     let scratch = UnsafeMutableRawPointer(cpu) + StateOffset.scratch
     let size = traits.memorySize
-    var address: UInt64 = 0
+    var area: GuestArea?
     if size > 0 {
       let access: AccessKind = traits.contains(.writesMemory) ? .write : .read
       if traits.contains(.isAligned) { try processor.checkAlignment(op, to: size) }
-      address = try processor.operandAddress(op, count: size, for: access)
+      var operand = try GuestArea(processor, op, size == 10 ? .pair(8) : .whole, count: size, for: access)
       if access == .write {
-        try processor.checkWritable(address, count: size)
+        try operand.checkWritable()
+        area = operand
       } else {
-        try processor.loadBytes(address, into: scratch, count: size)
+        try operand.read(0, into: scratch, count: size)
       }
     }
     if traits.contains(.movesPointers) { processor.recordX87(op) }
     let flags = nativeCall(cpu, scratch, op.pointee.link.unsafelyUnwrapped)
     if flags == ~0 { throw processor.simdException }
     if traits.contains(.writesFlags) { cpu.pointee.rflags = cpu.pointee.rflags & ~RFLAGS.arithmetic | flags }
-    if traits.contains(.writesMemory), !traits.contains(.waits) || processor.hasStored(traits) {
-      try processor.storeBytes(scratch, at: address, count: size)
+    if let area, !traits.contains(.waits) || processor.hasStored(traits) {
+      try area.write(0, from: scratch, count: size)
     }
     return .next
   }

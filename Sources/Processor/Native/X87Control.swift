@@ -51,13 +51,13 @@ enum X87Control {
   static func storeEnvironment(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     processor.takeX87()
     let format = processor.environmentFormat(op)
-    let address = try processor.operandAddress(op, count: format.size, for: .write)
-    try processor.checkWritable(address, count: format.size)
+    var area = try GuestArea(processor, op, format.parts, count: format.size, for: .write)
+    try area.checkWritable()
     let image = UnsafeMutableRawPointer(processor.cpu) + StateOffset.scratch
     nativeX87StoreEnvironment(image)
     processor.environment(of: image).write(to: image, format)
     nativeX87Classify(processor.cpu)
-    try processor.storeBytes(image, at: address, count: format.size)
+    try area.write(0, from: image, count: format.size)
     return .next
   }
 
@@ -66,9 +66,9 @@ enum X87Control {
     defer { processor.endIgnoring() }
     if let flow = try processor.waitForX87(op) { return flow }
     let format = processor.environmentFormat(op)
-    let address = try processor.operandAddress(op, count: format.size, for: .read)
+    let area = try GuestArea(processor, op, format.parts, count: format.size, for: .read)
     let image = UnsafeMutableRawPointer(processor.cpu) + StateOffset.scratch
-    try processor.loadBytes(address, into: image, count: format.size)
+    try area.read(0, into: image, count: format.size)
     var environment = X87Environment(image, format)
     processor.setPointers(environment)
     environment.forgetPointers()
@@ -83,15 +83,15 @@ enum X87Control {
     processor.takeX87()
     let format = processor.environmentFormat(op)
     let count = format.size + registerBytes
-    let address = try processor.operandAddress(op, count: count, for: .write)
-    try processor.checkWritable(address, count: count)
+    var area = try GuestArea(processor, op, format.parts, count: count, for: .write)
+    try area.checkWritable()
     let image = UnsafeMutableRawPointer(processor.cpu) + StateOffset.scratch
     nativeX87SaveImage(image)
     processor.environment(of: image).write(to: image, format)
     if format.size != 28 { memmove(image + format.size, image + 28, registerBytes) }
     processor.cpu.pointee.engine.x87Residence = X87Residence.host.rawValue
     processor.setPointers(X87Environment())
-    try processor.storeBytes(image, at: address, count: count)
+    try area.write(0, from: image, count: count)
     return .next
   }
 
@@ -101,9 +101,9 @@ enum X87Control {
     if let flow = try processor.waitForX87(op) { return flow }
     let format = processor.environmentFormat(op)
     let count = format.size + registerBytes
-    let address = try processor.operandAddress(op, count: count, for: .read)
+    let area = try GuestArea(processor, op, format.parts, count: count, for: .read)
     let image = UnsafeMutableRawPointer(processor.cpu) + StateOffset.scratch
-    try processor.loadBytes(address, into: image, count: count)
+    try area.read(0, into: image, count: count)
     var environment = X87Environment(image, format)
     processor.setPointers(environment)
     environment.forgetPointers()

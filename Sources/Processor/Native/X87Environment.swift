@@ -14,6 +14,11 @@ struct X87Environment {
       case .protected16, .real16: 14
       }
     }
+
+    /// Bytes of each of its seven fields.
+    var fieldSize: Int { size / 7 }
+
+    var parts: OperandParts { .x87State(field: fieldSize) }
   }
 
   var control: UInt16 = 0x37f
@@ -33,7 +38,7 @@ struct X87Environment {
   init(_ image: UnsafeRawPointer, _ format: Format) {
     func word(_ offset: Int) -> UInt16 { image.loadUnaligned(fromByteOffset: offset, as: UInt16.self) }
     func double(_ offset: Int) -> UInt32 { image.loadUnaligned(fromByteOffset: offset, as: UInt32.self) }
-    let step = format.size / 7
+    let step = format.fieldSize
     control = word(0)
     status = word(step)
     tags = word(2 * step)

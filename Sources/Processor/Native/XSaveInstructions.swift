@@ -50,12 +50,12 @@ enum XSaveInstructions {
     return mask & enabled & XSaveArea.Component.all
   }
 
-  /// The operand's address: #GP(0) unless aligned to 64 bytes.
-  private static func address(
+  /// The operand: #GP(0) unless aligned to 64 bytes.
+  private static func area(
     _ processor: SoftwareProcessor, _ op: Op, count: Int, for access: AccessKind
-  ) throws(GuestFault) -> UInt64 {
+  ) throws(GuestFault) -> GuestArea {
     try processor.checkAlignment(op, to: 64)
-    return try processor.operandAddress(op, count: count, for: access)
+    return try GuestArea(processor, op, .extendedState, count: count, for: access)
   }
 
   /// Where PKRU is in an area that holds `components`.
@@ -81,8 +81,8 @@ enum XSaveInstructions {
     let requested = requested(processor, isSupervisor: saving == .supervisor)
     let isCompacted = saving == .compacted || saving == .supervisor
     let count = size(requested, isCompacted: isCompacted)
-    let area = try GuestArea(
-      writing: address(processor, op, count: count, for: .write), count: count, processor)
+    var area = try area(processor, op, count: count, for: .write)
+    try area.checkWritable()
 
     processor.storeX87()
     var used = requested & processor.componentsInUse
@@ -115,8 +115,7 @@ enum XSaveInstructions {
     let requested = requested(processor, isSupervisor: isSupervisor)
     let enabled = processor.cpu.pointee.xcr0 | (isSupervisor ? processor.cpu.pointee.xss : 0)
     let headerEnd = XSaveArea.header + XSaveArea.headerSize
-    let address = try address(processor, op, count: headerEnd, for: .read)
-    let header = GuestArea(reading: address, count: headerEnd, processor)
+    let header = try area(processor, op, count: headerEnd, for: .read)
     let present: UInt64 = try header.load(XSaveArea.componentBits)
     let format: UInt64 = try header.load(XSaveArea.compactionBits)
     try checkHeader(header, present: present, format: format, enabled: enabled, isSupervisor: isSupervisor)
@@ -124,8 +123,7 @@ enum XSaveInstructions {
     let isCompacted = format & XSaveArea.isCompacted != 0
     let layout = isCompacted ? format : requested
     let count = size(layout & (isCompacted ? ~0 : present), isCompacted: isCompacted)
-    _ = try processor.operandAddress(op, count: count, for: .read)
-    let area = GuestArea(reading: address, count: count, processor)
+    let area = try area(processor, op, count: count, for: .read)
     try area.withBytes(count) { (image) throws(GuestFault) in
       try load(processor, image, requested, present, layout: layout, isCompacted: isCompacted, isWide: isWide)
     }

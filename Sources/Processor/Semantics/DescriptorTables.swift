@@ -32,14 +32,14 @@ enum DescriptorTables {
   /// Limit, then base: 8 bytes of it in 64-bit mode, 3 with 16-bit operands.
   private static func loadTable(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> DescriptorTableState {
     let is64 = processor.isLongMode64
-    let address = try processor.operandAddress(op, count: is64 ? 10 : 6, for: .read)
-    let limit = try processor.load(address, as: UInt16.self)
+    let area = try GuestArea(processor, op, .pair(2), count: is64 ? 10 : 6, for: .read)
+    let limit: UInt16 = try area.load(0)
     var base: UInt64
     if is64 {
-      base = try processor.load(address &+ 2, as: UInt64.self)
+      base = try area.load(2)
       guard processor.isCanonicalForModel(base) else { throw .generalProtection() }
     } else {
-      base = UInt64(try processor.load(address &+ 2, as: UInt32.self))
+      base = UInt64(try area.load(2, as: UInt32.self))
       if op.pointee.sourceSize == 2 { base &= 0xff_ffff }
     }
     return DescriptorTableState(base: base, limit: UInt32(limit), reserved: 0)
@@ -51,14 +51,13 @@ enum DescriptorTables {
   {
     try processor.checkUserInstructionPrevention()
     let is64 = processor.isLongMode64
-    let count = is64 ? 10 : 6
-    let address = try processor.operandAddress(op, count: count, for: .write)
-    try processor.checkWritable(address, count: count)
-    try processor.store(UInt16(truncatingIfNeeded: table.limit), at: address)
+    var area = try GuestArea(processor, op, .pair(2), count: is64 ? 10 : 6, for: .write)
+    try area.checkWritable()
+    try area.store(UInt16(truncatingIfNeeded: table.limit), 0)
     if is64 {
-      try processor.store(table.base, at: address &+ 2)
+      try area.store(table.base, 2)
     } else {
-      try processor.store(UInt32(truncatingIfNeeded: table.base), at: address &+ 2)
+      try area.store(UInt32(truncatingIfNeeded: table.base), 2)
     }
     return .next
   }

@@ -23,18 +23,11 @@ enum FarTransfers {
 extension SoftwareProcessor {
   /// Selector and offset of a far JMP or CALL: in the instruction, or in memory with the offset first.
   fileprivate func farPointer(_ op: Op) throws(GuestFault) -> (UInt16, UInt64) {
-    let size = Int(op.pointee.size)
     guard op.pointee.flags & OperationFlags.memoryFirst.rawValue != 0 else {
       let offset = op.pointee.immediate
-      return (op.pointee.detail, size == 2 ? offset & 0xffff : offset & 0xffff_ffff)
+      return (op.pointee.detail, op.pointee.size == 2 ? offset & 0xffff : offset & 0xffff_ffff)
     }
-    let address = try operandAddress(op, count: size + 2, for: .read)
-    let selector = try load(address &+ UInt64(size), as: UInt16.self)
-    switch size {
-    case 2: return (selector, UInt64(try load(address, as: UInt16.self)))
-    case 4: return (selector, UInt64(try load(address, as: UInt32.self)))
-    default: return (selector, try load(address, as: UInt64.self))
-    }
+    return try farPointerOperand(op)
   }
 
   /// Checks an offset in the code segment `code` as a branch target: #GP(0).

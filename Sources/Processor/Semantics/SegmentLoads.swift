@@ -63,22 +63,12 @@ enum SegmentLoads {
   private static func loadFar(_ processor: SoftwareProcessor, _ op: Op, _ register: SegmentRegister) throws(GuestFault)
     -> Flow
   {
-    let size = Int(op.pointee.size)
-    let address = try processor.operandAddress(op, count: size + 2, for: .read)
-    let selector = try processor.load(address &+ UInt64(size), as: UInt16.self)
-    switch size {
-    case 2:
-      let offset = try processor.load(address, as: UInt16.self)
-      try processor.loadSegment(register.rawValue, selector)
-      processor.setRegister(op.pointee.destination, offset)
-    case 4:
-      let offset = try processor.load(address, as: UInt32.self)
-      try processor.loadSegment(register.rawValue, selector)
-      processor.setRegister(op.pointee.destination, offset)
-    default:
-      let offset = try processor.load(address, as: UInt64.self)
-      try processor.loadSegment(register.rawValue, selector)
-      processor.setRegister(op.pointee.destination, offset)
+    let (selector, offset) = try processor.farPointerOperand(op)
+    try processor.loadSegment(register.rawValue, selector)
+    switch op.pointee.size {
+    case 2: processor.setRegister(op.pointee.destination, UInt16(truncatingIfNeeded: offset))
+    case 4: processor.setRegister(op.pointee.destination, UInt32(truncatingIfNeeded: offset))
+    default: processor.setRegister(op.pointee.destination, offset)
     }
     return processor.flowAfterSegmentLoad(register.rawValue, op)
   }

@@ -52,17 +52,17 @@ enum SoftwareInterrupts {
   /// #BR unless the index is within both bounds, signed.
   static func bound(_ processor: SoftwareProcessor, _ op: Op) throws(GuestFault) -> Flow {
     let size = Int(op.pointee.size)
-    let address = try processor.operandAddress(op, count: 2 * size, for: .read)
+    let bounds = try GuestArea(processor, op, .pair(size), count: 2 * size, for: .read)
     let isInside: Bool
     if size == 2 {
       let index = Int16(truncatingIfNeeded: processor.register(op.pointee.destination, as: UInt16.self))
-      let lower = try processor.load(address, as: Int16.self)
-      let upper = try processor.load(address &+ 2, as: Int16.self)
+      let lower: Int16 = try bounds.load(0)
+      let upper: Int16 = try bounds.load(2)
       isInside = index >= lower && index <= upper
     } else {
       let index = Int32(truncatingIfNeeded: processor.register(op.pointee.destination, as: UInt32.self))
-      let lower = try processor.load(address, as: Int32.self)
-      let upper = try processor.load(address &+ 4, as: Int32.self)
+      let lower: Int32 = try bounds.load(0)
+      let upper: Int32 = try bounds.load(4)
       isInside = index >= lower && index <= upper
     }
     guard isInside else { throw .exception(.boundRange, errorCode: 0) }

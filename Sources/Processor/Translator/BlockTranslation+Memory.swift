@@ -67,6 +67,8 @@ extension BlockTranslation {
     var isLimited = false
     /// Address size in bytes.
     var size: Int
+    /// Whether the operand has several parts (`OperandParts`): one that wraps is left to the chain.
+    var isDivided = false
   }
 
   /// The decoded instruction's memory operand. Nil if it is of a kind that is not translated.
@@ -148,7 +150,14 @@ extension BlockTranslation {
       }
     }
     if address.size == 2 { code.instruction(.escape0f, 0xb7, reg: second, .register(second), size: 4) }
+    // Without a base what wraps is on another page.
     guard let segment = address.segment else { return }
+    if address.isDivided, address.size == 2 {
+      code.loadAddress(
+        GuestRegisters.first, .memory(base: second, index: nil, scale: 0, displacement: Int32(size - 1)))
+      code.arithmetic(7, .register(GuestRegisters.first), immediate: 0xffff, size: 4)
+      leave(if: HostCondition.above)
+    }
     guard !address.isLimited else { return applyLimit(of: segment, size: size, isWrite: isWrite) }
     code.load(GuestRegisters.first, .frame(FrameOffset.cpu))
     code.arithmetic(

@@ -126,10 +126,11 @@ extension BlockTranslation {
   /// LDS, LES, LFS and LGS.
   mutating func emitFarPointerLoad(_ register: SegmentRegister) -> Bool {
     let number = register.rawValue
-    guard loadsParagraph(number), let memory = memoryOperand, let address = address(of: memory),
+    guard loadsParagraph(number), let memory = memoryOperand, var address = address(of: memory),
       let destination = self.register(ZYDIS_OPERAND_ENCODING_MODRM_REG),
       let host = destination.host
     else { return false }
+    address.isDivided = true
     destroyFlags()
     checkParagraph(number)
     _ = accessInSecond(address, size: destination.size + 2, isWrite: false)
