@@ -79,9 +79,10 @@ extension SoftwareProcessor {
     return register(op.pointee.source, as: T.self)
   }
 
-  /// Far pointer in memory: an offset of the operand's size, then the selector.
+  /// Far pointer in memory: an offset of the operand's size, then the selector. On AMD's processors the offset has 32 bits
+  /// with REX.W, too (APM vol. 3, JMP (Far) and LSS).
   func farPointerOperand(_ op: Op) throws(GuestFault) -> (selector: UInt16, offset: UInt64) {
-    let size = Int(op.pointee.size)
+    let size = min(Int(op.pointee.size), model.vendor == .amd ? 4 : 8)
     let pointer = try GuestArea(self, op, .pair(size), count: size + 2, for: .read)
     let offset =
       switch size {

@@ -139,4 +139,20 @@ struct SegmentLoadTests {
     #expect(wide.execute(0x48, 0x0f, 0xb4, 0x07) == nil && wide.cpu.pointee.gpr.0 == 0x1122_3344_5566_7788)
     #expect(wide.cpu.pointee.segments.4.selector == UInt16(Entry.data32 * 8))
   }
+
+  /// REX.W makes the offset 64 bits wide on Intel's processors alone; this is what a Zen 4 does.
+  @Test func farPointersOfAMD() {
+    let test = TestProcessor(.long64, model: CPUModel(vendor: .amd))
+    test.cpu.pointee.gpr.7 = Layout.data
+    test.store(UInt64(Entry.data32 * 8) << 32 | 0xff33_2211, Layout.data)
+    test.cpu.pointee.gpr.0 = ~0
+    #expect(test.execute(0x48, 0x0f, 0xb2, 0x07) == nil)
+    #expect(test.cpu.pointee.gpr.0 == 0xff33_2211)
+    #expect(test.cpu.pointee.segments.2.selector == UInt16(Entry.data32 * 8))
+    test.store(UInt64(Entry.code64 * 8) << 32 | 0x1234, Layout.data)
+    test.cpu.pointee.gpr.4 = Layout.stack
+    // CALL FAR: what is pushed has 64 bits.
+    #expect(test.execute(0x48, 0xff, 0x1f) == nil)
+    #expect(test.cpu.pointee.rip == 0x1234 && test.cpu.pointee.gpr.4 == Layout.stack - 16)
+  }
 }
