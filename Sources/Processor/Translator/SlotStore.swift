@@ -102,8 +102,22 @@ final class SlotStore {
   ) {
     for place in epochs.indices { epochs[place] = Self.never }
     for set in 0..<Self.setCount {
-      let current = current(set, of: frame)
-      for number in 0..<Self.count where isLost(current[number]) { current[number] = frame.pointee.emptySlot }
+      forEachFilled(set, of: frame) { if isLost($0.pointee) { $0.pointee = frame.pointee.emptySlot } }
     }
+  }
+
+  /// All slots of a set that are not empty: those on its list, where it is whole.
+  @inline(__always)
+  private func forEachFilled(_ set: Int, of frame: UnsafeMutablePointer<TranslationFrame>, _ body: (Slots) -> Void) {
+    let current = current(set, of: frame)
+    let header = header(set, of: frame)
+    let filledCount = header.pointee.filledCount
+    guard header.pointee.isListed != 0, filledCount <= UInt64(FilledSlotCapacity) else {
+      for number in 0..<Self.count { body(current + number) }
+      return
+    }
+    let filled = (UnsafeMutableRawPointer(frame) + FrameOffset.set(set, SlotSetOffset.filled))
+      .assumingMemoryBound(to: Slots.self)
+    for number in 0..<Int(filledCount) { body(filled[number]) }
   }
 }
