@@ -167,10 +167,23 @@ static void require(int condition, const char *what) {
   _exit(1);
 }
 
-static void map(uintptr_t address, size_t size, int protection) {
+static void mapFile(uintptr_t address, size_t size, int protection, int flags, int descriptor, off_t offset) {
   void *mapped = mmap((void *)address, size, PROT_READ | PROT_WRITE | protection,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
+                      flags | MAP_FIXED_NOREPLACE | MAP_POPULATE, descriptor, offset);
   require(mapped == (void *)address, "the silicon runner cannot map its pages\n");
+}
+
+static void map(uintptr_t address, size_t size, int protection) {
+  mapFile(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static void mapData(void) {
+  int memory = memfd_create("data", 0);
+  require(memory >= 0 && ftruncate(memory, SiliconDataSize) == 0, "the silicon runner got no memory\n");
+  mapFile(SiliconDataAddress, SiliconDataSize, 0, MAP_SHARED, memory, 0);
+  mapFile(SiliconLastAddress, SiliconDataSize / 2, 0, MAP_SHARED, memory, 0);
+  mapFile(SiliconFirstAddress, SiliconDataSize / 2, 0, MAP_SHARED, memory, SiliconDataSize / 2);
+  close(memory);
 }
 
 /// Segments for 16-bit code; not every kernel lets a process have them.
@@ -208,7 +221,7 @@ void siliconServe(int descriptor) {
   batch = mmap(NULL, sizeof(SiliconBatch), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, descriptor, 0);
   require(batch != MAP_FAILED, "the silicon runner got no shared memory\n");
   close(descriptor);
-  map(SiliconDataAddress, SiliconDataSize, 0);
+  mapData();
   map(SiliconConstantAddress, SiliconConstantSize, 0);
   unsigned char *constants = (unsigned char *)(uintptr_t)SiliconConstantAddress;
   for (int i = 0; i < SiliconConstantSize; i++) constants[i] = (unsigned char)(i * 7 + 3);

@@ -56,8 +56,12 @@ struct CaseGenerator {
     one.pointee.ignoredCount = 0
     if let target = placeMemory(form, state), decoder.savesState {
       // MXCSR_MASK: the host's processor may have more bits.
-      one.pointee.ignoredStart = UInt32(truncatingIfNeeded: target &+ 28 &- UInt64(SiliconDataAddress))
-      one.pointee.ignoredCount = 4
+      let base = form.mode.segmentBase
+      let address = form.mode == .protected16 ? base + (target &+ 28 &- base) & 0xffff : target &+ 28
+      if let place = CaseState.place(address) {
+        one.pointee.ignoredStart = UInt32(place)
+        one.pointee.ignoredCount = 4
+      }
     }
     prepare(form, state)
     withUnsafeMutableBytes(of: &one.pointee.code) { code in
@@ -94,7 +98,7 @@ struct CaseGenerator {
     let memory = operand.pointee.mem
     let segment = segmentBase(memory.segment, form, state)
     // Far-away places only without a base: this processor does not add it to what is not canonical.
-    let target = segment == 0 && random.oneIn(40) ? random.operand() : linearTarget(size)
+    let target = segment == 0 && random.oneIn(40) ? random.operand() : linearTarget(size, form.mode)
     let wanted = target &- segment
     let place = decoder.place(of: operand, in: decoder.instruction)
     let base = generalRegister(place.base)
@@ -160,8 +164,12 @@ struct CaseGenerator {
   }
 
   /// Where a memory operand goes: mostly inside the data pages, sometimes across their boundary, at their edges, on the
-  /// page that cannot be written.
-  private mutating func linearTarget(_ size: Int) -> UInt64 {
+  /// page that cannot be written; in a small segment also at its end.
+  private mutating func linearTarget(_ size: Int, _ mode: SiliconMode) -> UInt64 {
+    if mode == .protected16, random.oneIn(5) {
+      let offset = 0x1_0000 - UInt64(random.below(size + 1))
+      return mode.segmentBase + (random.oneIn(2) ? offset : offset & ~63)
+    }
     let start = UInt64(SiliconDataAddress)
     let end = start + UInt64(SiliconDataSize)
     switch random.below(40) {

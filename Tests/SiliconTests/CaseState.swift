@@ -66,18 +66,27 @@ struct CaseState {
 
   // MARK: Memory
 
+  /// Offset in the data pages of what is at a linear address; nil: something else, or nothing.
+  static func place(_ address: UInt64) -> Int? {
+    let pageSize = UInt64(SiliconDataSize / 2)
+    let offset = address &- UInt64(SiliconDataAddress)
+    if offset < 2 * pageSize { return Int(offset) }
+    let offsetInLast = address &- UInt64(SiliconLastAddress)
+    if offsetInLast < pageSize { return Int(offsetInLast) }
+    let offsetInFirst = address &- UInt64(SiliconFirstAddress)
+    return offsetInFirst < pageSize ? Int(pageSize + offsetInFirst) : nil
+  }
+
   /// Eight bytes of the data pages; zero where there are none.
   func load(_ address: UInt64) -> UInt64 {
-    let offset = address &- UInt64(SiliconDataAddress)
-    guard offset <= UInt64(SiliconDataSize - 8) else { return 0 }
-    return UnsafeRawPointer(data).loadUnaligned(fromByteOffset: Int(offset), as: UInt64.self)
+    guard let offset = Self.place(address), offset <= SiliconDataSize - 8 else { return 0 }
+    return UnsafeRawPointer(data).loadUnaligned(fromByteOffset: offset, as: UInt64.self)
   }
 
   /// Eight bytes of the data pages; nothing where there are none.
   func store(_ value: UInt64, at address: UInt64) {
-    let offset = address &- UInt64(SiliconDataAddress)
-    guard offset <= UInt64(SiliconDataSize - 8) else { return }
-    UnsafeMutableRawPointer(data).storeBytes(of: value, toByteOffset: Int(offset), as: UInt64.self)
+    guard let offset = Self.place(address), offset <= SiliconDataSize - 8 else { return }
+    UnsafeMutableRawPointer(data).storeBytes(of: value, toByteOffset: offset, as: UInt64.self)
   }
 
   /// As much of an operand as lies on the data pages.
@@ -87,9 +96,8 @@ struct CaseState {
     for start in stride(from: 0, to: count, by: 8) {
       let word = value(&random)
       for index in start..<min(count, start + 8) {
-        let offset = address &+ UInt64(index) &- UInt64(SiliconDataAddress)
-        if offset < UInt64(SiliconDataSize) {
-          data[Int(offset)] = UInt8(truncatingIfNeeded: word >> UInt64(8 * (index - start)))
+        if let offset = Self.place(address &+ UInt64(index)) {
+          data[offset] = UInt8(truncatingIfNeeded: word >> UInt64(8 * (index - start)))
         }
       }
     }

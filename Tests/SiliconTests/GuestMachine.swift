@@ -68,6 +68,8 @@ final class GuestMachine {
     }
     let notExecutable: UInt64 = 1 << 63
     map(SiliconDataAddress, Place.data, SiliconDataSize, user | notExecutable)
+    map(SiliconLastAddress, Place.data, SiliconDataSize / 2, user | notExecutable)
+    map(SiliconFirstAddress, Place.data + SiliconDataSize / 2, SiliconDataSize / 2, user | notExecutable)
     map(SiliconConstantAddress, Place.constants, SiliconConstantSize, 5 | notExecutable)
     map(SiliconCodeAddress, Place.code, SiliconCodeSize, user)
     for index in 0..<SiliconConstantSize {

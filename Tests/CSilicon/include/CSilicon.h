@@ -8,10 +8,14 @@
 /// Linear addresses, the same in the fenced process and in the guest. Pages that are not listed are not mapped.
 enum {
   /// Two pages of data, readable and writable, with nothing mapped before and after.
-  SiliconDataAddress = 0x10001000,
+  SiliconDataAddress = 0x10002000,
   SiliconDataSize = 0x2000,
+  /// The same two pages once more: the first is the last of 16-bit segments, the second their first, so that an operand that
+  /// wraps goes from the one to the other.
+  SiliconLastAddress = 0x1000f000,
+  SiliconFirstAddress = 0x10000000,
   /// One page that is only readable; its bytes are `i * 7 + 3`.
-  SiliconConstantAddress = 0x10004000,
+  SiliconConstantAddress = 0x10005000,
   SiliconConstantSize = 0x1000,
   /// Code: slots of 32 bytes, the rest of each filled with INT3.
   SiliconCodeAddress = 0x10008000,
