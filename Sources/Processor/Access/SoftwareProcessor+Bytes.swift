@@ -15,11 +15,10 @@ extension SoftwareProcessor {
     }
   }
 
-  /// Copies `count` bytes (at most a page) to a linear address with the current rights: all of them, or none and a
-  /// fault.
+  /// Copies `count` bytes (at most a page) to a linear address with the current rights. `checkWritable` has been asked: a
+  /// fault would leave a part of them written.
   func storeBytes(_ buffer: UnsafeRawPointer, at address: UInt64, count: Int) throws(GuestFault) {
     if let host = writeHit(address, count) { return host.copyMemory(from: buffer, byteCount: count) }
-    try checkWritable(address, count: count)
     var done = 0
     while done < count {
       let size = min(8, count - done)

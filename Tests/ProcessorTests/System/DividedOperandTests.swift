@@ -41,12 +41,17 @@ import X86
   private static let base = Layout.data + 0x30
   private static let hlt = EngineEventTests.hlt
 
-  /// Runs a row's code behind `setUp` in real-address mode, with DS of this limit. Every exception ends in a handler of its
-  /// own.
-  private static func run(_ row: Row, limit: UInt32, setUp: [UInt8] = [], then: [UInt8] = []) throws -> TestProcessor {
-    let test = TestProcessor(.real)
-    test.place(setUp + row.code + then + [hlt])
+  /// Code that ends with HLT. Every exception ends in a handler of its own.
+  private static func prepare(_ mode: TestProcessor.Mode, _ code: [UInt8]) -> TestProcessor {
+    let test = TestProcessor(mode)
+    test.place(code + [hlt])
     test.place([UInt8](repeating: hlt, count: 256), at: Layout.handler)
+    return test
+  }
+
+  /// Runs a row's code behind `setUp` in real-address mode, with DS of this limit.
+  private static func run(_ row: Row, limit: UInt32, setUp: [UInt8] = [], then: [UInt8] = []) throws -> TestProcessor {
+    let test = prepare(.real, setUp + row.code + then)
     test.place([UInt8](repeating: 0xee, count: 0x1_0200), at: base)
     if !row.isStore {
       for (index, byte) in row.operand.enumerated() { test.store(byte, base + row.place(index)) }
@@ -232,10 +237,8 @@ import X86
   /// With 32-bit addresses in 64-bit code: the second part is at the segment's base, far from the first.
   @Test func longMode() throws {
     for (offset, wraps) in [(0xffff_fff6, false), (0xffff_fff7, false), (0xffff_fff8, true)] as [(UInt64, Bool)] {
-      let test = TestProcessor(.long64)
       // FNINIT; FLD1; FSTP TBYTE [FS:EBX].
-      test.place([0xdb, 0xe3, 0xd9, 0xe8, 0x67, 0x64, 0xdb, 0x3b, Self.hlt])
-      test.place([UInt8](repeating: Self.hlt, count: 256), at: Layout.handler)
+      let test = Self.prepare(.long64, [0xdb, 0xe3, 0xd9, 0xe8, 0x67, 0x64, 0xdb, 0x3b])
       let base = Layout.data + 0x30 &- 0x1_0000_0000
       var segment = test.processor.segment(.fs)
       segment.base = base
@@ -254,9 +257,7 @@ import X86
   /// The parts are read in their order: of two pages that are not there the first is what CR2 names.
   @Test(arguments: [[0x0f, 0xb2, 0x03], [0xff, 0x2b], [0xff, 0x1b], [0xdb, 0x2b]] as [[UInt8]])
   func order(_ code: [UInt8]) throws {
-    let test = TestProcessor(.long64)
-    test.place([0xdb, 0xe3] + code + [Self.hlt])
-    test.place([UInt8](repeating: Self.hlt, count: 256), at: Layout.handler)
+    let test = Self.prepare(.long64, [0xdb, 0xe3] + code)
     let last = code[0] == 0xdb ? 8 : 4 as UInt64
     test.cpu.pointee.gpr.3 = 0x7f_ffff_f000 - last
     #expect(try EngineEventTests.run(test, EngineUnderTest.make(test.memory)) == .halt)
