@@ -45,6 +45,30 @@ import X86
     if case .text(let lines) = vga.screen() { lines } else { [] }
   }
 
+  /// Without a video BIOS: after each reset as one would leave it.
+  @Test func startsInTextMode() throws {
+    let platform = try makePlatform()
+    let vga = platform.start(
+      VGA(memory: platform.memory.takeDeviceMemory(VGA.memorySize), startsInTextMode: true))
+    for _ in 0..<2 {
+      #expect(lines(vga) == Array(repeating: "", count: 25))
+      #expect(vga.peek(0x1_8000 + 2 * 1999, size: 2, region: 3) == 0x0720)
+      // The cursor is at the beginning, where a colour adapter's ports are.
+      for register: UInt64 in [0x0e, 0x0f] {
+        out(vga, 0x3d4, register)
+        #expect(input(vga, 0x3d5) == 0)
+      }
+      // Brown, by way of the attribute controller, and white.
+      for (index, colour) in [(0x14, [0x2a, 0x15, 0]), (0x3f, [0x3f, 0x3f, 0x3f])] as [(UInt64, [UInt64])] {
+        out(vga, 0x3c7, index)
+        #expect((0..<3).map { _ in input(vga, 0x3c9) } == colour)
+      }
+      write(vga, "gone", at: 0x1_8000)
+      #expect(lines(vga)[0] == "gone")
+      vga.reset()
+    }
+  }
+
   @Test func text() throws {
     let vga = make(try makePlatform())
     #expect(vga.screen() == .off)

@@ -19,13 +19,14 @@ import X86
   }
 
   private func boot(
-    _ image: [UInt8], ramDisk: [UInt8]? = nil, commandLine: String = "console=ttyS0", state: inout CPUState
+    _ image: [UInt8], ramDisk: [UInt8]? = nil, commandLine: String = "console=ttyS0",
+    hasDisplay: Bool = false, state: inout CPUState
   ) throws(BootFailure) -> LoadedKernel {
     try BootLoader.load(
       BootParameters(
         kernel: BootFile(name: "kernel", bytes: image),
         modules: ramDisk.map { [BootModule(BootFile(name: "initrd", bytes: $0))] } ?? [], commandLine: commandLine,
-        acpiRootPointer: GuestPhysicalAddress(0xe0000)),
+        acpiRootPointer: GuestPhysicalAddress(0xe0000), hasDisplay: hasDisplay),
       memory: memory, map: map, state: &state)
   }
 
@@ -59,6 +60,16 @@ import X86
     #expect(state.tr.attributes == 0x8b && state.ldtr.attributes == 0)
     #expect(load(0x20_0000, UInt8.self) == SyntheticImage.codeByte)
     #expect(load(0x20_3fff, UInt8.self) == SyntheticImage.codeByte && load(0x20_4000, UInt8.self) == 0)
+  }
+
+  /// `struct screen_info`: a VGA in mode 3, or nothing.
+  @Test(arguments: [false, true]) func tellsOfADisplay(hasDisplay: Bool) throws {
+    var state = CPUState()
+    _ = try boot(SyntheticImage.linux(), hasDisplay: hasDisplay, state: &state)
+    let bytes = (0..<0x12).map { load(BootLayout.zeroPage + $0, UInt8.self) ?? 0xff }
+    #expect(
+      bytes
+        == (hasDisplay ? [0, 0, 0, 0, 0, 0, 3, 80, 0, 0, 3, 0, 0, 0, 25, 1, 16, 0] : Array(repeating: 0, count: 18)))
   }
 
   @Test func descriptorTableHoldsWhatIsLoaded() throws {

@@ -27,13 +27,16 @@ import X86
     return String(decoding: bytes, as: UTF8.self)
   }
 
-  private func boot(_ image: [UInt8], modules: [BootModule] = [], commandLine: String = "", state: inout CPUState)
+  private func boot(
+    _ image: [UInt8], modules: [BootModule] = [], commandLine: String = "", hasDisplay: Bool = false,
+    state: inout CPUState
+  )
     throws(BootFailure) -> LoadedKernel
   {
     try BootLoader.load(
       BootParameters(
         kernel: BootFile(name: "kernel", bytes: image), modules: modules, commandLine: commandLine,
-        acpiRootPointer: GuestPhysicalAddress(0xe0000)),
+        acpiRootPointer: GuestPhysicalAddress(0xe0000), hasDisplay: hasDisplay),
       memory: memory, map: map, state: &state)
   }
 
@@ -83,7 +86,9 @@ import X86
     }
     #expect(entry == end)
     // The descriptor table is where the register says, and holds what the segments hold.
-    #expect(load(state.gdtr.base + 0x10, UInt64.self) == 0xcf_9b00_0000_ffff)
+    #expect(state.segments.1.selector == 0x08 && state.segments.3.selector == 0x10)
+    #expect(load(state.gdtr.base + 0x08, UInt64.self) == 0xcf_9b00_0000_ffff)
+    #expect(load(state.gdtr.base + 0x10, UInt64.self) == 0xcf_9300_0000_ffff)
   }
 
   @Test func addressesInTheHeader() throws {
@@ -136,6 +141,15 @@ import X86
       #expect(word(address) == 0x1bad_b002 && text(at: word(state.gpr.3 + 16)) == "kernel")
     }
     for address: UInt32 in [0x9_f000, 0xf_0000, 0xfffe_0000] { #expect(problem(image(address)) != nil) }
+  }
+
+  /// What the BIOS's data area says of the display: equipment, mode, columns, page, CRT controller, rows, character.
+  @Test(arguments: [false, true]) func biosAreasTellOfADisplay(hasDisplay: Bool) throws {
+    var state = CPUState()
+    _ = try boot(SyntheticImage.flatMultiboot(), hasDisplay: hasDisplay, state: &state)
+    let words = [0x410, 0x44a, 0x44c, 0x463, 0x485].map { load(UInt64($0), UInt16.self) }
+    #expect(words == (hasDisplay ? [0x20, 80, 0x1000, 0x3d4, 16] : [0, 0, 0, 0, 0]))
+    #expect([0x449, 0x484].map { load(UInt64($0), UInt8.self) } == (hasDisplay ? [3, 24] : [0, 0]))
   }
 
   /// What there is of a BIOS, but not in a kernel's own memory.

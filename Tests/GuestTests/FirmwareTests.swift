@@ -53,6 +53,25 @@ extension GuestTests {
       _ = try console.waitForEnd()
     }
 
+    /// What starts as from a boot sector finds a display in text mode, though no BIOS has run.
+    @Test(arguments: Program.engines) func displayWithoutFirmware(engine: String) throws {
+      // Real mode: says "Hi" on the display, and behind it 'A' and the upper byte of the cursor's place; waits for a key.
+      let code: [UInt8] = [
+        0xb8, 0x00, 0xb8, 0x8e, 0xc0, 0x26, 0xc7, 0x06, 0x00, 0x00, 0x48, 0x07, 0x26, 0xc7, 0x06, 0x02, 0x00, 0x69,
+        0x07,
+        0xba, 0xd4, 0x03, 0xb0, 0x0e, 0xee, 0x42, 0xec, 0x04, 0x41, 0x26, 0xa2, 0x04, 0x00, 0xe4, 0x64, 0xa8, 0x01,
+        0x74,
+        0xfa, 0xb0, 0x03, 0xe6, 0xf4, 0xf4,
+      ]
+      let folder = try TemporaryDirectory()
+      let run = try Program.run([
+        "run", "--engine", engine, "--memory", "16M", "--flat", "0x7c00", "--debug-exit", "0xf4", "--keys",
+        "<wait HiA>x",
+        "--kernel", try folder.file("code", containing: code),
+      ])
+      #expect(run.ending == .status(7), "\(run)")
+    }
+
     /// OVMF comes to its shell, which runs a command and keeps a variable in a file.
     @Test func uefiShell() throws {
       let folder = try TemporaryDirectory()

@@ -40,14 +40,17 @@ public final class VGA: PCIFunction {
   /// The display's own memory.
   let memory: GuestMemory.DeviceMemory
   var state = State()
+  private let startsInTextMode: Bool
   private(set) var platform: DevicePlatform?
   /// Where base-address register 0 has put the memory.
   private var linearRange: Range<UInt64>?
 
-  /// `memory` has `memorySize` bytes.
-  public init(memory: GuestMemory.DeviceMemory) {
+  /// `memory` has `memorySize` bytes. `startsInTextMode`: no video BIOS will run, and each reset leaves the display as one
+  /// would (`enterTextMode`).
+  public init(memory: GuestMemory.DeviceMemory, startsInTextMode: Bool = false) {
     precondition(memory.count == Self.memorySize, "the display's memory has another size")
     self.memory = memory
+    self.startsInTextMode = startsInTextMode
     var space = PCIConfigurationSpace(
       vendor: Self.vendor, device: Self.device, revision: 2, classCode: 0x03_0000, subsystemVendor: 0x1af4,
       subsystem: 0x1100)
@@ -63,6 +66,7 @@ public final class VGA: PCIFunction {
 
   public func reset() {
     state = State()
+    if startsInTextMode { enterTextMode() }
     pci.reset()
     windowChanged()
   }

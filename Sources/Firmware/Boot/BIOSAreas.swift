@@ -9,11 +9,21 @@ enum ExtendedBIOSDataArea {
   static let code: UInt64 = 0x20
 }
 
+/// The display's mode in which a kernel starts.
+enum TextMode {
+  static let number = 3
+  static let columns = 80
+  static let rows = 25
+  /// In lines.
+  static let characterHeight = 16
+}
+
 extension GuestMemory {
   /// What a kernel may look for below 1 MiB, or call there, though no BIOS has run (IBM PS/2 and PC BIOS Interface Technical
-  /// Reference, "Interrupts", "BIOS Data Area", "Extended BIOS Data Area"): how much conventional memory there is, and
-  /// interrupt vectors. Xen, for one, looks for its room by the first and asks for disks and display modes by the second.
-  func placeBIOSAreas() {
+  /// Reference, "Interrupts", "BIOS Data Area", "Extended BIOS Data Area"): how much conventional memory there is,
+  /// interrupt vectors, and what mode the display is in, if there is one. Xen, for one, looks for its room by the first and
+  /// asks for disks and display modes by the second.
+  func placeBIOSAreas(hasDisplay: Bool) {
     let end = PhysicalMemoryMap.conventionalEnd
     let segment = UInt16(end >> 4)
     let kibibytes = UInt16(end >> 10)
@@ -25,6 +35,19 @@ extension GuestMemory {
     }
     areas.put(segment, at: 0x40e)
     areas.put(kibibytes, at: 0x413)
+    if hasDisplay {
+      // Equipment: the display starts with 80 columns, in colour.
+      areas.put(UInt16(0x20), at: 0x410)
+      areas.put(UInt8(TextMode.number), at: 0x449)
+      areas.put(UInt16(TextMode.columns), at: 0x44a)
+      // Bytes of a page.
+      areas.put(UInt16(0x1000), at: 0x44c)
+      // The cursor's lines, and the CRT controller's port.
+      areas.put(UInt16(0x0d0e), at: 0x460)
+      areas.put(UInt16(0x3d4), at: 0x463)
+      areas.put(UInt8(TextMode.rows - 1), at: 0x484)
+      areas.put(UInt16(TextMode.characterHeight), at: 0x485)
+    }
     place(areas.bytes, at: BootLayout.biosAreas.lowerBound)
 
     place([UInt8((PhysicalMemoryMap.legacyArea.lowerBound - end) >> 10)], at: end + ExtendedBIOSDataArea.size)

@@ -6,6 +6,14 @@ import X86
 extension BootLoader {
   /// Offsets in the zero page, `struct boot_params`.
   private enum ZeroPage {
+    // `struct screen_info`.
+    static let videoMode = 0x006
+    static let videoColumns = 0x007
+    static let videoMemory = 0x00a
+    static let videoLines = 0x00e
+    static let isVGA = 0x00f
+    static let characterHeight = 0x010
+
     static let acpiRootPointer = 0x070
     static let mapEntryCount = 0x1e8
     static let map = 0x2d0
@@ -87,6 +95,15 @@ extension BootLoader {
       page.put(UInt32(truncatingIfNeeded: ramDisk.count), at: LinuxHeader.Offset.ramDiskSize)
     }
     if let pointer = parameters.acpiRootPointer { page.put(pointer.rawValue, at: ZeroPage.acpiRootPointer) }
+    if parameters.hasDisplay {
+      page.put(UInt8(TextMode.number), at: ZeroPage.videoMode)
+      page.put(UInt8(TextMode.columns), at: ZeroPage.videoColumns)
+      // More than the 0x10 of an adapter that could not tell: 256 KiB.
+      page.put(UInt16(3), at: ZeroPage.videoMemory)
+      page.put(UInt8(TextMode.rows), at: ZeroPage.videoLines)
+      page.put(UInt8(1), at: ZeroPage.isVGA)
+      page.put(UInt16(TextMode.characterHeight), at: ZeroPage.characterHeight)
+    }
 
     let entries = map.entries.prefix(ZeroPage.mapCapacity)
     page.put(UInt8(entries.count), at: ZeroPage.mapEntryCount)

@@ -59,7 +59,7 @@ extension BootLoader {
       try memory.load(module.file, at: 0, count: module.file.size, to: place.lowerBound)
     }
     memory.place(information.bytes(at: table + tableSize), at: table + tableSize)
-    state.enterProtectedMode(memory: memory, descriptorTable: table)
+    state.enterProtectedMode(memory: memory, descriptorTable: table, selectors: .multiboot)
     state.rip = image.entry &+ offset
     state.gpr.0 = magic(image.version)
     state.gpr.3 = table + tableSize

@@ -11,15 +11,18 @@ public struct BootParameters {
   public var commandLine: String
   /// Where `ACPITables.install` has put the root pointer; nil: the machine has no ACPI.
   public var acpiRootPointer: GuestPhysicalAddress?
+  /// There is a VGA, in mode 3 with a clear screen.
+  public var hasDisplay: Bool
 
   public init(
     kernel: BootFile, modules: [BootModule] = [], commandLine: String = "",
-    acpiRootPointer: GuestPhysicalAddress? = nil
+    acpiRootPointer: GuestPhysicalAddress? = nil, hasDisplay: Bool = false
   ) {
     self.kernel = kernel
     self.modules = modules
     self.commandLine = commandLine
     self.acpiRootPointer = acpiRootPointer
+    self.hasDisplay = hasDisplay
   }
 }
 
@@ -69,7 +72,7 @@ public enum BootLoader {
       case .pvh(let image, let entry):
         try loadPVH(image, entry: entry, parameters, memory: memory, map: map, state: &state)
       }
-    if !kernel.kernel.overlaps(BootLayout.biosAreas) { memory.placeBIOSAreas() }
+    if !kernel.kernel.overlaps(BootLayout.biosAreas) { memory.placeBIOSAreas(hasDisplay: parameters.hasDisplay) }
     return kernel
   }
 

@@ -2,31 +2,45 @@ import CHost
 import Memory
 import X86
 
+/// Selectors of the segments in which a kernel is entered.
+struct BootSelectors {
+  let code: UInt16
+  let data: UInt16
+  /// The task register has to hold something in protected mode.
+  let task: UInt16
+
+  private init(code: UInt16) {
+    self.code = code
+    data = code + 8
+    task = code + 16
+  }
+
+  /// What Linux's boot protocol names `__BOOT_CS` and `__BOOT_DS`.
+  static let linux = BootSelectors(code: 0x10)
+  /// Multiboot leaves them open. GRUB 0.97 and QEMU have these, GRUB 2 has Linux's. Kernels whose own table begins with code
+  /// and data, as most do, may go on with the selector that they were entered with (xv6 does), and then need these.
+  static let multiboot = BootSelectors(code: 0x08)
+}
+
 /// The processor states in which boot protocols enter a kernel. Each starts from a state after reset and sets what the
 /// protocol prescribes.
 extension CPUState {
   private static let flatLimit: UInt32 = 0xffff_ffff
-
-  /// Selectors that Linux's boot protocol names `__BOOT_CS` and `__BOOT_DS`, and one for the task register, which has to
-  /// hold something in protected mode.
-  private enum Selector {
-    static let code: UInt16 = 0x10
-    static let data: UInt16 = 0x18
-    static let task: UInt16 = 0x20
-  }
 
   /// Bytes that the descriptor table takes, a multiple of 8.
   static let bootDescriptorTableSize = 8 * 6
 
   /// Flat 32-bit protected mode without paging, interrupts off, registers zero. The descriptor table is written to
   /// `descriptorTable`.
-  mutating func enterProtectedMode(memory: GuestMemory, descriptorTable: UInt64 = BootLayout.descriptorTable) {
+  mutating func enterProtectedMode(
+    memory: GuestMemory, descriptorTable: UInt64 = BootLayout.descriptorTable, selectors: BootSelectors = .linux
+  ) {
     clearRegisters()
     cr0 = CR0.pe | CR0.et
     cr3 = 0
     cr4 = 0
     efer = 0
-    loadSegments(codeMode: SegmentAttributes.big, memory: memory, table: descriptorTable)
+    loadSegments(selectors, codeMode: SegmentAttributes.big, memory: memory, table: descriptorTable)
   }
 
   /// 64-bit mode with the low 4 GiB mapped to themselves in pages of 2 MiB, interrupts off, registers zero.
@@ -37,7 +51,7 @@ extension CPUState {
     cr3 = BootLayout.pageTables
     cr4 = CR4.pae
     efer = EFER.lme | EFER.lma
-    loadSegments(codeMode: SegmentAttributes.long, memory: memory, table: BootLayout.descriptorTable)
+    loadSegments(.linux, codeMode: SegmentAttributes.long, memory: memory, table: BootLayout.descriptorTable)
   }
 
   private mutating func clearRegisters() {
@@ -52,16 +66,18 @@ extension CPUState {
   }
 
   /// Loads all segment registers with flat segments, and writes the table that they would have come from.
-  private mutating func loadSegments(codeMode: UInt16, memory: GuestMemory, table address: UInt64) {
+  private mutating func loadSegments(
+    _ selectors: BootSelectors, codeMode: UInt16, memory: GuestMemory, table address: UInt64
+  ) {
     let common =
       SegmentAttributes.accessed | SegmentAttributes.readWrite | SegmentAttributes.nonSystem
       | SegmentAttributes.present | SegmentAttributes.granularity
     let code = SegmentState(
-      base: 0, limit: Self.flatLimit, selector: Selector.code, attributes: common | SegmentAttributes.code | codeMode)
+      base: 0, limit: Self.flatLimit, selector: selectors.code, attributes: common | SegmentAttributes.code | codeMode)
     let data = SegmentState(
-      base: 0, limit: Self.flatLimit, selector: Selector.data, attributes: common | SegmentAttributes.big)
+      base: 0, limit: Self.flatLimit, selector: selectors.data, attributes: common | SegmentAttributes.big)
     // A busy 32-bit (in 64-bit mode: 64-bit) task-state segment at 0, of the smallest size.
-    tr = SegmentState(base: 0, limit: 0x67, selector: Selector.task, attributes: 0xb | SegmentAttributes.present)
+    tr = SegmentState(base: 0, limit: 0x67, selector: selectors.task, attributes: 0xb | SegmentAttributes.present)
     segments = (data, code, data, data, data, data)
 
     var table = ByteWriter(count: Self.bootDescriptorTableSize)

@@ -35,7 +35,9 @@ struct GuestLoader {
       openSerialLines()
       noteLoaded(
         try BootLoader.load(
-          BootParameters(kernel: file, modules: modules, commandLine: commandLine, acpiRootPointer: root),
+          BootParameters(
+            kernel: file, modules: modules, commandLine: commandLine, acpiRootPointer: root,
+            hasDisplay: configuration.hasDisplay),
           memory: machine.memory, map: PhysicalMemoryMap(machine.memory), state: &state.pointee))
     }
   }

@@ -22,6 +22,17 @@ enum GuestSource {
     if case .firmware = self { true } else { false }
   }
 
+  /// Whether it expects a display in text mode, as what a BIOS's boot loaders start does. Linux and kernels with PVH's
+  /// entry are told what there is. A file that is no kernel is an error when it is loaded.
+  var expectsDisplay: Bool {
+    switch self {
+    case .kernel(let file, _, _):
+      if case .multiboot = try? BootImage.identify(file) { true } else { false }
+    case .flat: true
+    case .firmware: true
+    }
+  }
+
   /// Where ROM is needed.
   var readOnly: Range<UInt64> {
     if case .firmware(let image) = self { image.range } else { 0..<0 }

@@ -85,7 +85,10 @@ struct MachineBuilder: MachineAssembly {
       })
     hostBridge = PCIBridge.hostBridge440FX()
     display =
-      configuration.hasDisplay ? VGA(memory: machine.memory.takeDeviceMemory(VGA.memorySize)) : nil
+      configuration.hasDisplay
+      ? VGA(
+        memory: machine.memory.takeDeviceMemory(VGA.memorySize), startsInTextMode: !configuration.guest.isFirmware)
+      : nil
     keyboard = KeyboardController(
       keyboardInterrupt: Self.line(1, pic, ioAPIC), mouseInterrupt: Self.line(12, pic, ioAPIC), a20: gate)
 
@@ -418,8 +421,15 @@ struct MachineBuilder: MachineAssembly {
       InterruptRoutingTable.install(in: machine.memory)
       inventory.install(in: machine.memory)
       generation.place(at: ACPITables.identifierAddress)
-      fabric.enableVirtualWire()
+      startInterruptControllers()
     }
+  }
+
+  /// Leaves the interrupt controllers, which were reset, as firmware would.
+  private func startInterruptControllers() {
+    fabric.enableVirtualWire()
+    // Register 0, which is selected: the identifier that the tables name.
+    ioAPIC.write(region: 0, offset: 0x10, size: 4, value: UInt64(description.ioAPICIdentifier) << 24)
   }
 
   private var loader: GuestLoader { GuestLoader(configuration, machine: machine, serialPorts: serialPorts) }
@@ -437,7 +447,7 @@ struct MachineBuilder: MachineAssembly {
       return
     }
     loader.enableCaches()
-    fabric.enableVirtualWire()
+    startInterruptControllers()
     guard BootLoader.wake(memory: machine.memory, state: &machine.cpus[0].state.pointee) else { return try reload() }
     loader.openSerialLines()
   }

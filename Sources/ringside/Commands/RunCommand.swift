@@ -117,7 +117,8 @@ struct RunCommand: ParsableCommand {
     help: ArgumentHelp(
       """
       Keep what the guest's display shows in this file: text as UTF-8, or, if the name ends in .ppm, a picture as well. \
-      Written anew whenever it has changed, a few times a second at most. Gives a guest without firmware a display, too.
+      Written anew whenever it has changed, a few times a second at most. Gives a kernel that is \
+      loaded directly a display in text mode; multiboot kernels and --flat have it in any case.
       """, valueName: "file"))
   var screen: String?
 
@@ -288,9 +289,6 @@ struct RunCommand: ParsableCommand {
     if firmware != nil, kernel != nil || hasModules || flat != nil {
       throw ValidationError("--firmware: a ROM image starts by itself; give no --kernel, --flat, --initrd or --module")
     }
-    if let keys, keys.waits, !hasDisplay {
-      throw ValidationError("--keys: <wait …> needs a display; give --screen FILE")
-    }
     if uefiVars != nil, chosenFirmware != .uefi {
       throw ValidationError("--uefi-vars: only UEFI firmware has variables; give --firmware uefi")
     }
@@ -414,10 +412,15 @@ struct RunCommand: ParsableCommand {
   /// `snapshot` is what the machine is to be a clone of.
   private func machineConfiguration(cloning snapshot: SnapshotFile?) throws -> MachineConfiguration {
     let images = try openDisks(cloning: snapshot)
+    let guest = try guestSource()
+    let hasDisplay = screen != nil || machine == .pc && guest.expectsDisplay
+    if let keys, keys.waits, !hasDisplay {
+      throw ValidationError("--keys: <wait …> needs a display; give --screen FILE")
+    }
     return MachineConfiguration(
       kind: machine, engine: engineChoice, translation: try translationOptions(), memory: memory, processor: cpu,
       processorCount: cpus,
-      guest: try guestSource(),
+      guest: guest,
       disks: zip(disk, images).map {
         DiskConfiguration(image: $1, interface: interface(of: $0), media: $0.media, serial: $0.serial)
       },
@@ -456,8 +459,6 @@ struct RunCommand: ParsableCommand {
       return image
     }
   }
-
-  private var hasDisplay: Bool { chosenFirmware != nil || screen != nil }
 
   /// Firmware to start with; nil: a kernel is loaded.
   private var chosenFirmware: FirmwareSelection? {
