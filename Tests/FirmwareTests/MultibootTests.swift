@@ -30,9 +30,7 @@ import X86
   private func boot(
     _ image: [UInt8], modules: [BootModule] = [], commandLine: String = "", hasDisplay: Bool = false,
     state: inout CPUState
-  )
-    throws(BootFailure) -> LoadedKernel
-  {
+  ) throws(BootFailure) -> LoadedKernel {
     try BootLoader.load(
       BootParameters(
         kernel: BootFile(name: "kernel", bytes: image), modules: modules, commandLine: commandLine,

@@ -21,9 +21,9 @@ extension VGA {
         state.palette[3 * colour + part] = UInt8(strong * 0x2a + weak * 0x15)
       }
     }
-    for offset in stride(from: 0x1_8000, to: 0x2_0000, by: 2) {
-      writeWindow(offset, 0x20)
-      writeWindow(offset + 1, 0x07)
-    }
+    // A blank in plane 0, light grey on black in plane 1.
+    let blanks = 0x8000 / 2
+    memory.base.initializeMemory(as: UInt32.self, repeating: UInt32(0x0720).littleEndian, count: blanks)
+    platform?.memory.noteWrite(memory, at: 0, count: UInt64(blanks * 4))
   }
 }

@@ -28,8 +28,7 @@ enum GuestSource {
     switch self {
     case .kernel(let file, _, _):
       if case .multiboot = try? BootImage.identify(file) { true } else { false }
-    case .flat: true
-    case .firmware: true
+    case .flat, .firmware: true
     }
   }
 
