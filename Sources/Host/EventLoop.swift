@@ -97,6 +97,7 @@ public final class EventLoop: @unchecked Sendable {
   }
 
   private func run() {
+    hostShortenThreadSlice()
     let capacity = 32
     let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: capacity)
     defer { events.deallocate() }

@@ -211,4 +211,16 @@ private final class SlowImage: DiskImage, @unchecked Sendable {
     for _ in 0..<3 { pace.note(3_000_000) }
     #expect(!pace.isQuick)
   }
+
+  /// Where others want the core, workers sleep when they have nothing to do, and try again after a while.
+  @Test func vigilsEndWhereCoresAreWanted() {
+    var pace = DiskPace()
+    func answers(_ count: Int) -> [Bool] { (0..<count).map { _ in pace.allowsVigil() } }
+    #expect(answers(3) == [false, false, false])
+    for _ in 0..<60 { pace.note(5_000) }
+    #expect(answers(3) == [true, true, true])
+    pace.noteLostCore()
+    let after = answers(1000)
+    #expect(50..<900 ~= after.count { !$0 } && !after[0] && after[999])
+  }
 }

@@ -1,3 +1,4 @@
+import CHost
 import Glibc
 import Host
 import Logging
@@ -124,6 +125,7 @@ public final class DiskQueue: BlockBackend, @unchecked Sendable {
   }
 
   private func work() {
+    hostShortenThreadSlice()
     monitor.lock()
     while true {
       if mayDeliver {
@@ -172,16 +174,29 @@ public final class DiskQueue: BlockBackend, @unchecked Sendable {
 
   /// Waits for work, awake for a moment and then asleep. Under `monitor`, but for the waiting itself.
   private func rest() {
-    if pace.isQuick {
+    if pace.allowsVigil() {
       monitor.unlock()
-      let end = MonotonicTime.now &+ Self.vigil
-      while backlog.load(ordering: .acquiring) == 0, MonotonicTime.now < end { sched_yield() }
+      let hasLostCore = keepVigil()
       monitor.lock()
+      if hasLostCore { pace.noteLostCore() }
       if next < waiting.count || isEnding || mayDeliver { return }
     }
     idleWorkers += 1
     while wakes == 0, !isEnding { monitor.wait() }
     if wakes > 0 { wakes -= 1 } else { idleWorkers -= 1 }
+  }
+
+  /// Looks for more work for a moment. Returns whether another thread has had the core meanwhile.
+  private func keepVigil() -> Bool {
+    let end = MonotonicTime.now &+ Self.vigil
+    var last = end &- Self.vigil
+    while backlog.load(ordering: .acquiring) == 0, last < end {
+      sched_yield()
+      let now = MonotonicTime.now
+      if now &- last > Self.vigil { return true }
+      last = now
+    }
+    return false
   }
 
   /// Completes what has finished until nothing is left.
@@ -269,6 +284,21 @@ struct DiskPace {
   private var recent = most
 
   var isQuick: Bool { recent < Self.limit }
+
+  /// Rests until the next vigil is tried.
+  private var restsToSleep = 0
+
+  /// Whether a worker that has nothing to do should look for more work before it sleeps. Not for a while after another
+  /// thread wanted the core: who yields it then gets it back after milliseconds, who sleeps is woken at once.
+  mutating func allowsVigil() -> Bool {
+    guard isQuick else { return false }
+    guard restsToSleep > 0 else { return true }
+    restsToSleep -= 1
+    return false
+  }
+
+  /// A vigil ended because another thread had the core.
+  mutating func noteLostCore() { restsToSleep = 100 }
 
   /// A request took so many nanoseconds.
   mutating func note(_ duration: UInt64) { recent = recent - recent / 8 + min(duration, Self.most) / 8 }
