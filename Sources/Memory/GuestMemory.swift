@@ -7,9 +7,9 @@ public struct PageAttributes: OptionSet, Sendable {
   public let rawValue: UInt8
   @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
   /// An engine holds decoded or translated code of this page: writes must be reported to it.
-  public static let holdsCode = PageAttributes(rawValue: 2)
+  @inlinable public static var holdsCode: PageAttributes { PageAttributes(rawValue: 2) }
   /// Somebody wants to know of each write.
-  public static let watched = PageAttributes(rawValue: 4)
+  @inlinable public static var watched: PageAttributes { PageAttributes(rawValue: 4) }
 }
 
 /// The guest's RAM, its ROM and the memory of its devices: one memfd, mapped once, so that another process can map it too
@@ -171,7 +171,7 @@ public final class GuestMemory: @unchecked Sendable {
 
   /// Host address of the page that a read of `address` finds, or nil where there is no memory. Valid for reads within
   /// that page; before a write, see `writableHostPage`.
-  @inlinable public func hostPage(of address: GuestPhysicalAddress) -> UnsafeMutableRawPointer? {
+  @inlinable @inline(__always) public func hostPage(of address: GuestPhysicalAddress) -> UnsafeMutableRawPointer? {
     guard let offset = offset(of: address) else { return nil }
     deferred?.bring(offset, count: 1)
     return base + Int(offset & ~0xfff)

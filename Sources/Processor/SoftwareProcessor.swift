@@ -27,6 +27,7 @@ final class SoftwareProcessor {
   let memory: GuestMemory
   let model: CPUModel
   let translations: TranslationCache
+  let devicePages = DevicePages()
   let blocks: BlockStore
   /// The exit that the running instruction asks for (`GuestFault.exit`, or a write that already happened).
   var pendingExits = ExitQueue()
@@ -103,6 +104,7 @@ final class SoftwareProcessor {
 
   deinit {
     codeWatch.resign()
+    devicePages.deallocate()
     crossing.deallocate()
     floatingBus.deallocate()
   }

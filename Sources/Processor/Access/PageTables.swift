@@ -1,4 +1,5 @@
 import CHost
+import Glibc
 
 /// The software TLB of one address space: one table of pages for each set of access rights, one after another.
 struct PageTables {
@@ -15,12 +16,19 @@ struct PageTables {
   private static let length = TranslationCache.pageCount * TranslationCache.Context.allCases.count
 
   init() {
-    entries = .allocate(capacity: Self.length)
-    for index in 0..<Self.length { Self.clear(entries, index) }
+    entries = Self.allocate(Self.length)
+  }
+
+  /// Empty entries, for as many tables as they make. Fresh memory, which reads as zero, costs nothing until it is used.
+  static func allocate(_ count: Int) -> UnsafeMutablePointer<TLBEntry> {
+    let entries = calloc(count, MemoryLayout<TLBEntry>.stride).unsafelyUnwrapped
+      .bindMemory(to: TLBEntry.self, capacity: count)
+    for first in stride(from: 0, to: count, by: TranslationCache.pageCount) { clear(entries, first) }
+    return entries
   }
 
   func deallocate() {
-    entries.deallocate()
+    free(entries)
     for set in [used, global, large] { set.deallocate() }
     mediumPages.deallocate()
     hugePages.deallocate()

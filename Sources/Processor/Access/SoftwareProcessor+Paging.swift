@@ -66,6 +66,12 @@ extension SoftwareProcessor {
       fill(address, physical, access, isWritable: true, isGlobal: false, pageShift: 12, rights: rights)
       return physical
     }
+    if rights == .current, access != .fetch,
+      let physical = devicePages.physical(
+        address, isWrite: access == .write, table: cpu.pointee.engine.tlb, lossCount: translations.lossCount)
+    {
+      return physical
+    }
     guard isCanonical(address) else { throw .generalProtection() }
 
     var code: UInt32 = isUser ? PageFaultCode.user : 0
@@ -105,6 +111,7 @@ extension SoftwareProcessor {
     return (Int64(bitPattern: address) &<< unused) &>> unused == Int64(bitPattern: address)
   }
 
+  @inline(__always)
   private func checkRights(_ leaf: Leaf, for request: Request) throws(GuestFault) {
     let (access, isUser) = (request.access, request.isUser)
     // A key that forbids the access is reported beside what else does.
@@ -128,6 +135,7 @@ extension SoftwareProcessor {
   }
 
   /// Protection keys (SDM vol. 3A, 4.6.2).
+  @inline(__always)
   private func isKeyProtected(_ leaf: Leaf, write: Bool, isUser: Bool) -> Bool {
     guard cpu.pointee.efer & EFER.lma != 0, cpu.pointee.cr4 & (CR4.pke | CR4.pks) != 0 else { return false }
     let shift = leaf.protectionKey &* 2
@@ -144,11 +152,18 @@ extension SoftwareProcessor {
 
   /// Puts a page into the TLB table of those rights (the current one; the supervisor's for implicit accesses): what the
   /// access found out, beside what is known of the page already. A page with a data breakpoint always takes the slow path.
+  /// A device's page goes to where those are remembered.
   private func fill(
     _ address: UInt64, _ physical: GuestPhysicalAddress, _ access: AccessKind, isWritable: Bool, isGlobal: Bool,
     pageShift: UInt64, rights: AccessRights
   ) {
-    guard rights != .user, let host = memory.hostPage(of: physical), let current = cpu.pointee.engine.tlb else {
+    guard rights != .user, let current = cpu.pointee.engine.tlb else { return }
+    guard let host = memory.hostPage(of: physical) else {
+      if rights == .current, access != .fetch, current != translations.emptyTable {
+        translations.noteFill()
+        devicePages.insert(
+          address, physical, isWritable: isWritable, table: current, lossCount: translations.lossCount)
+      }
       return
     }
     if access != .fetch, hasDataBreakpoint(onPage: address) { return }
@@ -188,19 +203,19 @@ extension SoftwareProcessor {
   // MARK: The walk
 
   /// Walks the page tables. No accessed or dirty bit is set before the access has been found to be allowed: where one is
-  /// missing above the leaf, a second walk sets it.
-  private func walk(_ request: Request) throws(GuestFault) -> Leaf {
-    cpu.pointee.cr4 & CR4.pae != 0 ? try walkPAE(request) : try walkLegacy(request)
+  /// missing above the leaf, a second walk sets it. So does one where somebody else changes the tables meanwhile.
+  @inline(__always)
+  private func walk(_ first: Request) throws(GuestFault) -> Leaf {
+    var request = first
+    while true {
+      let leaf = cpu.pointee.cr4 & CR4.pae != 0 ? try walkPAE(&request) : try walkLegacy(&request)
+      if let leaf { return leaf }
+    }
   }
 
-  private func walkAndMark(_ request: Request) throws(GuestFault) -> Leaf {
-    var request = request
-    request.marksTables = true
-    return try walk(request)
-  }
-
-  /// 4-level, 5-level and PAE paging: 8-byte entries.
-  private func walkPAE(_ request: Request) throws(GuestFault) -> Leaf {
+  /// 4-level, 5-level and PAE paging: 8-byte entries. Nil: walk again.
+  @inline(__always)
+  private func walkPAE(_ request: inout Request) throws(GuestFault) -> Leaf? {
     let (address, access) = (request.address, request.access)
     let isLong = cpu.pointee.efer & EFER.lma != 0
     var reserved = ~model.physicalAddressMask & 0x000f_ffff_ffff_f000
@@ -250,26 +265,28 @@ extension SoftwareProcessor {
         leaf.isDirty = entry & Entry.dirty != 0
         leaf.isGlobal = entry & Entry.global != 0 && cpu.pointee.cr4 & CR4.pge != 0
         try checkRights(leaf, for: request)
-        guard areTablesMarked else { return try walkAndMark(request) }
-        let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
-        guard mark(location, &entry, wanted, size: 8) else {
-          return try walk(request)
+        guard areTablesMarked else {
+          request.marksTables = true
+          return nil
         }
+        let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
+        guard mark(location, &entry, wanted, size: 8) else { return nil }
         leaf.isDirty = entry & Entry.dirty != 0
         return leaf
       }
       if !request.marksTables {
         areTablesMarked = areTablesMarked && entry & Entry.accessed != 0
       } else if !mark(location, &entry, Entry.accessed, size: 8) {
-        return try walk(request)
+        return nil
       }
       table = entry & 0x000f_ffff_ffff_f000
       level -= 1
     }
   }
 
-  /// 32-bit paging: 4-byte entries, 4 MiB pages under CR4.PSE with PSE-36's high address bits.
-  private func walkLegacy(_ request: Request) throws(GuestFault) -> Leaf {
+  /// 32-bit paging: 4-byte entries, 4 MiB pages under CR4.PSE with PSE-36's high address bits. Nil: walk again.
+  @inline(__always)
+  private func walkLegacy(_ request: inout Request) throws(GuestFault) -> Leaf? {
     let (address, access) = (request.address, request.access)
     let directory = (cpu.pointee.cr3 & 0xffff_f000) &+ (address >> 22 & 0x3ff) &* 4
     var entry = readEntry(directory, size: 4)
@@ -291,7 +308,7 @@ extension SoftwareProcessor {
       if !request.marksTables {
         isDirectoryMarked = entry & Entry.accessed != 0
       } else if !mark(directory, &entry, Entry.accessed, size: 4) {
-        return try walk(request)
+        return nil
       }
       location = (entry & 0xffff_f000) &+ (address >> 12 & 0x3ff) &* 4
       entry = readEntry(location, size: 4)
@@ -303,16 +320,18 @@ extension SoftwareProcessor {
     leaf.isDirty = entry & Entry.dirty != 0
     leaf.isGlobal = entry & Entry.global != 0 && cpu.pointee.cr4 & CR4.pge != 0
     try checkRights(leaf, for: request)
-    guard isDirectoryMarked else { return try walkAndMark(request) }
-    let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
-    guard mark(location, &entry, wanted, size: 4) else {
-      return try walk(request)
+    guard isDirectoryMarked else {
+      request.marksTables = true
+      return nil
     }
+    let wanted = Entry.accessed | (access == .write ? Entry.dirty : 0)
+    guard mark(location, &entry, wanted, size: 4) else { return nil }
     leaf.isDirty = entry & Entry.dirty != 0
     return leaf
   }
 
   /// A paging-structure entry; all ones where there is no RAM.
+  @inline(__always)
   func readEntry(_ location: UInt64, size: Int) -> UInt64 {
     let address = GuestPhysicalAddress(location & addressLines)
     guard let page = memory.hostPage(of: address) else { return size == 8 ? ~0 : 0xffff_ffff }
@@ -321,8 +340,13 @@ extension SoftwareProcessor {
   }
 
   /// Sets bits of an entry with a locked exchange. False if somebody changed the entry meanwhile: walk again.
+  @inline(__always)
   private func mark(_ location: UInt64, _ entry: inout UInt64, _ bits: UInt64, size: Int) -> Bool {
-    guard entry & bits != bits else { return true }
+    entry & bits == bits || exchange(location, &entry, bits, size: size)
+  }
+
+  @inline(never)
+  private func exchange(_ location: UInt64, _ entry: inout UInt64, _ bits: UInt64, size: Int) -> Bool {
     let address = GuestPhysicalAddress(location & addressLines)
     guard let page = memory.writableHostPage(of: address) else { return true }
     let seen = hostCompareExchange(page + Int(address.rawValue & 0xfff), entry, entry | bits, Int32(size))

@@ -1,4 +1,5 @@
 import CHost
+import Glibc
 
 /// The software TLB: for each of several recent address spaces, one table of pages for each set of access rights.
 ///
@@ -17,7 +18,10 @@ final class TranslationCache {
     case supervisor, supervisorWithAC, user
   }
 
-  static let pageCount = 1024
+  /// Entries of a table: what covers 32 MiB. Systems touch more than the TLB of a processor holds, and a miss costs more
+  /// here.
+  static let pageCount = 1 << indexBits
+  static let indexBits = 13
   /// From an address space's table of supervisors' pages to that of users', in entries.
   static let distanceToUser = Context.user.rawValue * pageCount
   static let blockEntryCount = 32768
@@ -75,14 +79,14 @@ final class TranslationCache {
   /// How often entries were taken away.
   private(set) var lossCount: UInt64 = 0
 
-  /// The tag that no address hits which falls on entry `index`.
+  /// The tag that no address hits which falls on entry `index`: linear page 0, which falls on the first, or one that does
+  /// not fall there.
   @inline(__always) static func noPage(_ index: Int) -> UInt64 {
-    UInt64(truncatingIfNeeded: (index & (pageCount - 1)) ^ (pageCount / 2)) << 12
+    index & (pageCount - 1) == 0 ? 1 << 12 : 0
   }
 
   init() {
-    emptyTable = .allocate(capacity: Self.pageCount)
-    for index in 0..<Self.pageCount { PageTables.clear(emptyTable, index) }
+    emptyTable = PageTables.allocate(Self.pageCount)
     spaces = []
     // Room for all: more come while the guest runs, under its MXCSR, and that is no time for an array to move.
     spaces.reserveCapacity(Self.spaceCount)
@@ -91,7 +95,7 @@ final class TranslationCache {
   }
 
   deinit {
-    emptyTable.deallocate()
+    free(emptyTable)
     for space in spaces {
       space.tables.deallocate()
       space.blocks.deallocate()
@@ -110,7 +114,7 @@ final class TranslationCache {
 
   /// The entry that a linear address falls on. Pages that lie a multiple of the table's size apart fall on different ones.
   @inline(__always) static func index(of address: UInt64) -> Int {
-    Int(truncatingIfNeeded: ((address ^ (address &>> 10)) &>> 12) & 1023)
+    Int(truncatingIfNeeded: ((address ^ (address &>> UInt64(indexBits))) &>> 12) & UInt64(pageCount - 1))
   }
 
   /// Puts an entry into one of the current space's tables.
@@ -123,6 +127,9 @@ final class TranslationCache {
     spaces[current].isEmpty = false
     if !isGlobal, index < Self.pageCount { spaces[current].hasLocalSupervisorPages = true }
   }
+
+  /// Something was found in the current space that its tables do not hold, and that is lost when they are flushed.
+  func noteFill() { spaces[current].isEmpty = false }
 
   /// Makes `root` the current address space; what is known of it is kept unless `flushes`.
   func select(root: UInt64, flushes: Bool) {

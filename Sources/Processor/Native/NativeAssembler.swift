@@ -159,7 +159,7 @@ struct NativeAssembler {
     // The TLB entry's address in RAX.
     // See TranslationCache.index.
     emit(0x4c, 0x89, 0xd8)  // MOV RAX, R11
-    emit(0x48, 0xc1, 0xe8, 10)  // SHR RAX, 10
+    emit(0x48, 0xc1, 0xe8, UInt8(TranslationCache.indexBits))  // SHR RAX, bits of an index
     emit(0x44, 0x31, 0xd8)  // XOR EAX, R11D
     emit(0xc1, 0xe8, 12 - 5)  // SHR EAX, 7
     bytes.append(0x25)  // AND EAX, index mask * entry size

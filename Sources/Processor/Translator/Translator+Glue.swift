@@ -528,7 +528,8 @@ extension Translator {
   /// Has the place in a table of the TLB that an address falls on in a register, in bytes: see `TranslationCache.index`.
   static func emitEntryPlace(_ code: inout HostAssembler, of address: Int, in place: Int) {
     code.move(place, address)
-    code.instruction(.primary, 0xc1, reg: 5, .register(place), size: 8, immediate: 10, immediateSize: 1)
+    code.instruction(
+      .primary, 0xc1, reg: 5, .register(place), size: 8, immediate: Int64(TranslationCache.indexBits), immediateSize: 1)
     code.arithmetic(6, place, .register(address), size: 4)
     code.instruction(.primary, 0xc1, reg: 5, .register(place), size: 4, immediate: 7, immediateSize: 1)
     code.arithmetic(4, .register(place), immediate: Int32((TranslationCache.pageCount - 1) << 5), size: 4)

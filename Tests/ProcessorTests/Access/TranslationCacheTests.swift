@@ -12,7 +12,7 @@ struct TranslationCacheTests {
   private func fill(_ cache: TranslationCache, _ count: Int, host: UInt64 = 1 << 20, isGlobal: Bool = false) {
     for page in 0..<count {
       let address = UInt64(page) << 12
-      let context = TranslationCache.Context.allCases[page / 1024 % 3]
+      let context = TranslationCache.Context.allCases[page / TranslationCache.pageCount % 3]
       cache.fill(
         cache.table(context) + TranslationCache.index(of: address),
         TLBEntry(readTag: address, writeTag: address, fetchTag: address, host: host + address),
@@ -42,7 +42,7 @@ struct TranslationCacheTests {
     }
   }
 
-  @Test(arguments: [1, 40, 1000, 3 * 1024])
+  @Test(arguments: [1, 40, 1000, 3 * TranslationCache.pageCount])
   func flushingEmptiesAll(count: Int) {
     let cache = TranslationCache()
     cache.select(root: 0x1000, flushes: false)
@@ -104,7 +104,7 @@ struct TranslationCacheTests {
     #expect(cache.blocks[Chain.blockIndex(0x1010)].block == nil)
   }
 
-  @Test(arguments: [40, 3 * 1024])
+  @Test(arguments: [40, 3 * TranslationCache.pageCount])
   func protectingFindsThePage(count: Int) {
     let cache = TranslationCache()
     cache.select(root: 0x1000, flushes: false)

@@ -98,13 +98,13 @@ import X86
 
   // MARK: Pages that evict each other from the TLB
 
-  /// Linear 0x40_0000 leads to 1 MiB, by small pages; what is at the same offset below shares entries of the TLB.
-  private static let alias: UInt64 = 0x40_0000
+  /// It leads to 1 MiB, by small pages; what is at the same offset at the beginning shares entries of the TLB.
+  private static let alias = UInt64(TranslationCache.pageCount) << 12
   private static let aliasTable: UInt64 = 0x2_8000
 
   private static func prepareAlias(_ entry: (UInt64) -> UInt64 = { 0x10_0000 + $0 << 12 | 7 }) -> TestProcessor {
     let test = TestProcessor(.long64)
-    test.store(aliasTable | 7, Layout.pageTables + 0x2010)
+    test.store(aliasTable | 7, Layout.pageTables + 0x2000 + alias >> 21 * 8)
     for page in 0..<256 as Range<UInt64> { test.store(entry(page), aliasTable + 8 * page) }
     return test
   }
@@ -216,7 +216,8 @@ import X86
   /// What copies cost; printed on request (RINGSIDE_BENCH).
   @Test(.enabled(if: ProcessInfo.processInfo.environment["RINGSIDE_BENCH"] != nil))
   func costs() throws {
-    for (count, target) in [1, 16, 64, 256, 4096, 65536].map({ ($0, 0x8_0000) }) + [(65536, 0x46_0000)]
+    let evicting = UInt32(Self.alias) + 0x6_0000
+    for (count, target) in [1, 16, 64, 256, 4096, 65536].map({ ($0, 0x8_0000) }) + [(65536, evicting)]
       as [(UInt64, UInt32)]
     {
       // L: MOV ESI, data; MOV EDI, target; MOV ECX, count; REP MOVSB; DEC RBX; JNZ L; HLT.
@@ -225,7 +226,7 @@ import X86
       let (test, engine) = Self.prepare(
         [0xbe, 0, 0, 6, 0, 0xbf] + place + [0xb9] + bytes + [0xf3, 0xa4, 0x48, 0xff, 0xcb, 0x75, 0xea, Self.hlt])
       // Where pages evict the source's.
-      test.store(0xe7 as UInt64, Layout.pageTables + 0x2010)
+      test.store(0xe7 as UInt64, Layout.pageTables + 0x2000 + Self.alias >> 21 * 8)
       let rounds = 40_000_000 / (count + 400)
       test.cpu.pointee.gpr.3 = rounds
       let start = ContinuousClock.now
