@@ -119,7 +119,10 @@ public final class LockstepEngine: ExecutionEngine {
     second.stateChanged(&twin.state.pointee)
   }
 
-  public func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit {
+  /// Without the responder: what devices answer goes into both engines.
+  public func run(
+    _ state: inout CPUState, budget: UInt64, responder: (any ExitResponder)?
+  ) throws(EngineFailure) -> VMExit {
     try withUnsafeMutablePointer(to: &state) { (cpu) throws(EngineFailure) in
       if let difference {
         if let bits = takeAttention() { return .attention(bits) }

@@ -16,6 +16,8 @@ public struct EventMask: OptionSet, Sendable {
   public static let lifecycle = EventMask(rawValue: 1 << 5)
   /// The guest has crashed and says so, or its watchdog has.
   public static let failure = EventMask(rawValue: 1 << 6)
+  /// All that an access to a device makes.
+  public static let accesses: EventMask = [.exit, .portAccess, .memoryAccess]
   public static let all: EventMask = [
     .exit, .portAccess, .memoryAccess, .interrupt, .shutdown, .lifecycle, .failure,
   ]

@@ -5,9 +5,16 @@ import X86
 // No allocation, no text and no more than one turn of the machine lock on these paths: a guest that drives a device comes
 // here hundreds of thousands of times a second.
 
-extension VirtualCPU {
+extension VirtualCPU: ExitResponder {
+  public func respond(to exit: VMExit) {
+    let start = hostTimeStamp()
+    if machine.events.wants(.exit) { machine.events.publish(.exit(cpu: index, exit)) }
+    handle(exit)
+    statistics.record(exit, ticks: hostTimeStamp() &- start)
+  }
+
   /// Does what the guest's exit asks for.
-  func handle(_ exit: VMExit) {
+  private func handle(_ exit: VMExit) {
     switch exit {
     case .portRead(let port, let size): readPort(port, size: size)
     case .portWrite(let port, let size, let value): writePort(port, size: size, value: UInt64(value))
@@ -76,6 +83,7 @@ extension VirtualCPU {
       bringTaskPriority(to: controller)
       controller.write(region: 1, offset: address.rawValue & 0xfff, size: size, value: value)
       state.pointee.cr8 = controller.taskPriority(cpu: index)
+      takeNumber(from: controller)
     } else {
       machine.bus.writeMemory(address, size: size, value: value)
     }
@@ -96,6 +104,13 @@ extension VirtualCPU {
   func bringTaskPriority(to controller: any InterruptController) {
     guard controller.taskPriority(cpu: index) != state.pointee.cr8 else { return }
     controller.setTaskPriority(state.pointee.cr8, cpu: index)
+  }
+
+  /// The engine answers reads of the processor's number by itself.
+  func takeNumber(from controller: any InterruptController) {
+    let register = controller.numberRegister(cpu: index)
+    state.pointee.engine.numberAddress = register?.address.rawValue ?? ~0
+    state.pointee.engine.number = register?.value ?? 0
   }
 
   /// Before a register is written, too: not all changes are the guest's.
@@ -124,6 +139,7 @@ extension VirtualCPU {
       bringTimeStampOffset(to: controller)
       isTaken = controller.writeMSR(register, value: value, cpu: index)
       state.pointee.cr8 = controller.taskPriority(cpu: index)
+      takeNumber(from: controller)
     }
     if !isTaken, let clock = machine.paravirtualClock {
       bringTimeStampOffset(to: clock)

@@ -57,6 +57,7 @@ public final class VirtualCPU: @unchecked Sendable {
     memset(word, 0, 64)
     attention = word.bindMemory(to: UInt32.self, capacity: 1)
     state.pointee.engine.attention = UnsafePointer(attention)
+    state.pointee.engine.numberAddress = ~0
     state.pointee.powerUp(isBootstrap: index == 0)
     do {
       engine = try makeEngine(
@@ -100,15 +101,17 @@ public final class VirtualCPU: @unchecked Sendable {
         raise(.invalidate)
       }
       do throws(EngineFailure) {
-        let exit = try engine.run(&state.pointee, budget: Self.budget)
-        let start = hostTimeStamp()
-        if machine.events.wants(.exit) { machine.events.publish(.exit(cpu: index, exit)) }
+        // Who watches exits is to find the state whole.
+        let responder = machine.events.wants(.accesses) ? nil : self
+        let exit = try engine.run(&state.pointee, budget: Self.budget, responder: responder)
         if case .attention(let bits) = exit {
+          let start = hostTimeStamp()
+          if machine.events.wants(.exit) { machine.events.publish(.exit(cpu: index, exit)) }
           guard attend(to: CPUAttention(rawValue: bits)) else { return }
+          statistics.record(exit, ticks: hostTimeStamp() &- start)
         } else {
-          handle(exit)
+          respond(to: exit)
         }
-        statistics.record(exit, ticks: hostTimeStamp() &- start)
         // What an access asked of the whole machine comes before the next instruction.
         if attentionLoad(attention) & CPUAttention.stop.rawValue != 0 {
           guard attend(to: takeAttention()) else { return }
@@ -123,6 +126,7 @@ public final class VirtualCPU: @unchecked Sendable {
   private func attend(to bits: CPUAttention) -> Bool {
     if bits.contains(.stop) {
       guard machine.park(self) else { return false }
+      if let controller = machine.interruptController { machine.lock.withLock { takeNumber(from: controller) } }
       if stateHasChanged {
         stateHasChanged = false
         engine.stateChanged(&state.pointee)

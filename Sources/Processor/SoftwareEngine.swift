@@ -43,7 +43,9 @@ public final class SoftwareEngine: ExecutionEngine {
     ownAttention.deallocate()
   }
 
-  public func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit {
+  public func run(
+    _ state: inout CPUState, budget: UInt64, responder: (any ExitResponder)?
+  ) throws(EngineFailure) -> VMExit {
     try withUnsafeMutablePointer(to: &state) { (cpu) throws(EngineFailure) in
       let processor: SoftwareProcessor
       do throws(HostFailure) {
@@ -53,9 +55,11 @@ public final class SoftwareEngine: ExecutionEngine {
         throw EngineFailure(error.description)
       }
       processor.bringAddressLines()
+      processor.responder = responder
       codeWatch.enter()
       processor.serveCodeWatch()
       defer {
+        processor.responder = nil
         codeWatch.leave()
         processor.native.leave(cpu)
       }
@@ -109,7 +113,11 @@ public final class SoftwareEngine: ExecutionEngine {
     var remaining = Int64(clamping: budget)
     processor.translations.select(root: processor.addressSpaceRoot, flushes: false)
     while true {
-      if let exit = processor.pendingExits.next() { return exit }
+      if let exit = processor.pendingExits.next() {
+        // After a write, state is whole.
+        guard exit.isWrite, processor.respond(to: exit) else { return exit }
+        continue
+      }
       if let exit = takeAttention(processor, cpu) { return exit }
       // Before events are looked at: the instruction that an interrupt shadow lets run is another budget's.
       if remaining <= 0 { return .budgetSpent }

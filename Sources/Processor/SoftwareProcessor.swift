@@ -31,6 +31,8 @@ final class SoftwareProcessor {
   let blocks: BlockStore
   /// The exit that the running instruction asks for (`GuestFault.exit`, or a write that already happened).
   var pendingExits = ExitQueue()
+  /// Answers accesses to devices without leaving the engine; the machine's virtual processor, while that runs the engine.
+  unowned(unsafe) var responder: (any ExitResponder)?
   /// Answers that the running instruction has got from outside.
   var replay = ReplayedAnswers()
   /// What events need to remember between instructions.

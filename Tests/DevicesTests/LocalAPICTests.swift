@@ -41,6 +41,23 @@ import Testing
     #expect(zeros & ~bits == constant & ~bits && ones & ~bits == constant & ~bits)
   }
 
+  /// Where a processor reads its number, whatever it does with the register and the page; nowhere in the other modes.
+  @Test func theNumberRegisterIsTheIdentifier() throws {
+    let bench = try APICBench(cpuCount: 3)
+    func number(_ cpu: Int) -> [UInt64]? {
+      bench.fabric.numberRegister(cpu: cpu).map { [$0.address.rawValue, UInt64($0.value)] }
+    }
+    #expect(number(2) == [0xfee0_0020, 2 << 24])
+    bench.write(0x20, 0x4200_0000, cpu: 2)
+    #expect(number(2) == [0xfee0_0020, 0x4200_0000] && number(1) == [0xfee0_0020, 1 << 24])
+    #expect(bench.fabric.writeMSR(0x1b, value: 0xfed0_0800, cpu: 1))
+    #expect(number(1) == [0xfed0_0020, 1 << 24])
+    #expect(bench.fabric.writeMSR(0x1b, value: 0xfee0_0c00, cpu: 2))
+    #expect(number(2) == nil)
+    #expect(bench.fabric.writeMSR(0x1b, value: 0, cpu: 1))
+    #expect(number(1) == nil)
+  }
+
   @Test func destinationFormatKeepsItsReservedOnes() throws {
     let bench = try APICBench()
     bench.write(0x0e0, 0)

@@ -33,7 +33,9 @@ final class SteppingEngine: ExecutionEngine {
       countsInstructions: countsInstructions, interceptsTime: true, runsRealMode: true, runsProtectedMode: true)
   }
 
-  func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit {
+  func run(
+    _ state: inout CPUState, budget: UInt64, responder: (any ExitResponder)?
+  ) throws(EngineFailure) -> VMExit {
     for _ in 0..<budget {
       if state.instructionCount % 100 == 99 {
         guard state.completion.isValid != 0 else { return .portRead(port: 0x10, size: 1) }

@@ -1,4 +1,5 @@
 import Machine
+import X86
 
 /// An interrupt controller of one processor: a list of vectors, first come, first served.
 final class FakeInterruptController: InterruptController, Device {
@@ -29,8 +30,14 @@ final class FakeInterruptController: InterruptController, Device {
   /// The registers' page, with offset and value of each access.
   var page: UInt64? = 0xfee0_0000
   var accesses: [UInt64] = []
+  var number: UInt32 = 0
 
   func registerPage(cpu: Int) -> UInt64? { page }
+  /// At offset 0x20, as in a local APIC.
+  func numberRegister(cpu: Int) -> NumberRegister? {
+    page.map { NumberRegister(address: GuestPhysicalAddress($0 | 0x20), value: number) }
+  }
+
   func setTimeStampOffset(_ offset: UInt64, cpu: Int) { timeStampOffset = offset }
 
   let name = "controller"
@@ -48,6 +55,7 @@ final class FakeInterruptController: InterruptController, Device {
   func write(region: Int, offset: UInt64, size: Int, value: UInt64) {
     accesses += [offset, value]
     if offset == 0x80 { taskPriority = value >> 4 }
+    if offset == 0x20 { number = UInt32(truncatingIfNeeded: value) }
   }
 
   func setTaskPriority(_ cr8: UInt64, cpu: Int) { taskPriority = cr8 }

@@ -16,6 +16,8 @@ final class ScriptedEngine: ExecutionEngine {
   /// Vectors that the guest has taken.
   private(set) var delivered: [UInt8] = []
   private(set) var stateChanges = 0
+  /// Who answers accesses in this run.
+  private(set) var responder: (any ExitResponder)?
   let invalidated = Mutex<[Range<UInt64>]>([])
   /// Starts over when the state was changed from outside, as a guest does after a reset.
   var restarts = false
@@ -24,7 +26,11 @@ final class ScriptedEngine: ExecutionEngine {
 
   init(_ script: [Step]) { self.script = script }
 
-  func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit {
+  func run(
+    _ state: inout CPUState, budget: UInt64, responder: (any ExitResponder)?
+  ) throws(EngineFailure) -> VMExit {
+    self.responder = responder
+    defer { self.responder = nil }
     guard let attention = state.engine.attention else { throw EngineFailure("no attention word") }
     let ignored: UInt32 = leavesInvalidation ? 4 : 0
     if attentionLoad(attention) & ~ignored != 0 {

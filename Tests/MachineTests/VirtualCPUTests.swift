@@ -315,6 +315,79 @@ import X86
     #expect(attention.current == [4])
   }
 
+  /// What an engine asks without returning is done as its exits are, and counted among them.
+  @Test func accessesAreAnsweredInsideARun() throws {
+    let seen = Shared<[UInt64]>([])
+    let machine = Shared<TestMachine?>(nil)
+    let test = try TestMachine([
+      { state in
+        let responder = try #require(machine.current?.engine.responder)
+        for exit in [
+          .portRead(port: 0x12, size: 1), .memoryRead(address: GuestPhysicalAddress(0xfec0_0020), size: 4),
+          .msrRead(index: 0x1b),
+        ] as [VMExit] {
+          responder.respond(to: exit)
+          seen.change { $0.append(state.completion.isValid == 1 ? state.completion.data : ~0) }
+          state.completion.isValid = 0
+        }
+        responder.respond(to: .portWrite(port: 0x11, size: 1, value: 3))
+        return .budgetSpent
+      }, powerOff,
+    ])
+    machine.change { $0 = test }
+    defer { machine.change { $0 = nil } }
+    test.obeyRequests()
+    #expect(try test.run() == .poweredOff)
+    #expect(seen.current == [2, 0x5566_7720, 0xfee0_0900])
+    #expect(test.device.accesses.contains(.write(region: 0, offset: 1, size: 1, value: 3)))
+    #expect(test.machine.cpus[0].statistics.total(.portRead).count == 1)
+    #expect(test.machine.cpus[0].statistics.total(.memoryRead).count == 1)
+  }
+
+  /// Whoever watches accesses finds the state whole: then they are exits.
+  @Test(arguments: [(EventMask.exit, false), (.memoryAccess, false), (.portAccess, false), (.interrupt, true)])
+  func watchedAccessesAreExits(watched: EventMask, expected: Bool) throws {
+    let seen = Shared<[Bool]>([])
+    let machine = Shared<TestMachine?>(nil)
+    let test = try TestMachine([
+      { _ in
+        seen.change { $0.append(machine.current?.engine.responder != nil) }
+        return .budgetSpent
+      }, powerOff,
+    ])
+    machine.change { $0 = test }
+    defer { machine.change { $0 = nil } }
+    test.obeyRequests()
+    let trap = test.machine.events.subscribe(to: watched) { _ in }
+    #expect(try test.run() == .poweredOff)
+    #expect(seen.current == [expected])
+    withExtendedLifetime(trap) {}
+  }
+
+  /// Engines know the register with the processor's number from the start, and after each write that may change it.
+  @Test func theNumberRegisterIsKnown() throws {
+    let seen = Shared<[UInt64]>([])
+    func noting(_ exit: VMExit) -> ScriptedEngine.Step {
+      { state in
+        seen.change { $0 += [state.engine.numberAddress, UInt64(state.engine.number)] }
+        return exit
+      }
+    }
+    let test = try TestMachine([
+      noting(.memoryWrite(address: GuestPhysicalAddress(0xfee0_0020), size: 4, value: 5)),
+      noting(.portWrite(port: 0x11, size: 1, value: 1)), noting(.msrWrite(index: 0x1b, value: 0)),
+      noting(.budgetSpent), powerOff,
+    ])
+    test.obeyRequests()
+    let obey = test.device.onWrite
+    test.device.onWrite = { value in
+      if value == 1 { test.controller.page = nil }
+      obey?(value)
+    }
+    #expect(try test.run() == .poweredOff)
+    #expect(seen.current == [0xfee0_0020, 0, 0xfee0_0020, 5, 0xfee0_0020, 5, ~0, 0])
+  }
+
   @Test func engineFailureEndsTheMachine() throws {
     let test = try TestMachine([{ _ in throw HostFailure("think", code: EIO) }])
     #expect(try test.run() == .failed("the engine cannot go on: could not think: Input/output error"))

@@ -102,6 +102,10 @@ typedef struct EngineArea {
   /// `budget`, without what was charged and has not run, when `CPUState.interruptShadow` was cast. The shadow is over as soon
   /// as that is another: code runs on without looking, and the engine looks when a chain has stopped.
   int64_t shadowBudget;
+  /// Guest-physical address at which the processor reads its number, of 32 bits, and what it reads (see
+  /// `InterruptController.numberRegister`); ~0: nowhere. Set by whoever runs the engine.
+  uint64_t numberAddress;
+  uint32_t number;
   /// How the host leaves undefined flags, for chain handlers: AF after shifts (bit 4), and what `FlagRules.ProductFlags` says.
   uint64_t shiftAdjust, productFlags;
 } EngineArea;

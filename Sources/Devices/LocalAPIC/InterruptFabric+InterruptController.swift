@@ -1,4 +1,5 @@
 import Machine
+import X86
 
 extension InterruptFabric: InterruptController {
   public func pendingVector(cpu: Int) -> UInt8? {
@@ -18,6 +19,11 @@ extension InterruptFabric: InterruptController {
 
   private func presentsExternal(_ apic: LocalAPIC) -> Bool {
     line0Level && apic.passesExternal || apic.registers.externalRequested
+  }
+
+  public func numberRegister(cpu: Int) -> NumberRegister? {
+    guard let page = registerPage(cpu: cpu), let value = apics[cpu].read(register: APICRegister.id) else { return nil }
+    return NumberRegister(address: GuestPhysicalAddress(page | UInt64(APICRegister.id << 4)), value: value)
   }
 
   public func readMSR(_ index: UInt32, cpu: Int) -> UInt64? {

@@ -86,9 +86,23 @@ public protocol InterruptController: ProcessorRegisters {
   var currentCPU: Int { get set }
   /// Guest-physical page at which a processor sees its registers, wherever it has moved them; nil: nowhere.
   func registerPage(cpu: Int) -> UInt64?
+  /// The register from which a processor reads its number, and what it reads there; nil: there is none. Some systems read
+  /// it each time that they take a lock. Changed by the processor's own writes alone, or with all processors parked.
+  func numberRegister(cpu: Int) -> NumberRegister?
   /// CR8 as the processor has it now, mirrored both ways.
   func setTaskPriority(_ cr8: UInt64, cpu: Int)
   func taskPriority(cpu: Int) -> UInt64
+}
+
+/// A register of 32 bits in which a processor finds its number.
+public struct NumberRegister: Sendable, Equatable {
+  public var address: GuestPhysicalAddress
+  public var value: UInt32
+
+  public init(address: GuestPhysicalAddress, value: UInt32) {
+    self.address = address
+    self.value = value
+  }
 }
 
 /// What an interrupt controller tells a processor. Any thread, under the machine lock.

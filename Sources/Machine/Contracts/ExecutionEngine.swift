@@ -36,7 +36,12 @@ public protocol ExecutionEngine: AnyObject {
   /// completing counts too. On return `state` is whole: flags, RIP, x87 and vector state are in their architectural
   /// places. Pending events in `state` (`interruptPending`, `nmiPending`, `pendingDebug`) are delivered before the first
   /// instruction.
-  func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit
+  ///
+  /// An engine may have accesses to devices (reads and writes of ports, memory and model-specific registers, time stamps,
+  /// random numbers) answered by `responder` instead of returning.
+  func run(
+    _ state: inout CPUState, budget: UInt64, responder: (any ExitResponder)?
+  ) throws(EngineFailure) -> VMExit
 
   /// Guest-physical memory in `range` was changed from outside: drop what was decoded or translated from it. Any
   /// thread; takes effect before the engine's next block.
@@ -44,4 +49,21 @@ public protocol ExecutionEngine: AnyObject {
 
   /// State was changed from outside `run` (reset, restore, debugger): drop everything derived from it. The CPU's thread.
   func stateChanged(_ state: inout CPUState)
+}
+
+extension ExecutionEngine {
+  /// As `run(_:budget:responder:)`; every access to a device is an exit.
+  public func run(_ state: inout CPUState, budget: UInt64) throws(EngineFailure) -> VMExit {
+    try run(&state, budget: budget, responder: nil)
+  }
+}
+
+/// Answers accesses to devices while the engine runs: leaving it for each, and running the instruction again, costs
+/// several times what most devices take.
+public protocol ExitResponder: AnyObject {
+  /// Does what `exit` asks for; what a read gets is in `CPUState.completion` then. On the processor's thread.
+  ///
+  /// Of the state, `rip`, the arithmetic flags, `instructionCount` and x87 and vector state need not be those of the
+  /// moment.
+  func respond(to exit: VMExit)
 }

@@ -4,7 +4,8 @@ import X86
 ///
 /// Reads (`portRead`, `memoryRead`, `msrRead`) are answered by storing the value in `CPUState.completion` and running
 /// again: the engine then executes the same instruction once more and takes the answer, so an instruction with several
-/// such reads comes back once for each. Writes have already happened from the guest's point of view.
+/// such reads comes back once for each. Writes have already happened from the guest's point of view. An engine that has an
+/// `ExitResponder` asks that instead.
 public enum VMExit: Equatable, Sendable {
   /// IN, INS. `size` is 1, 2 or 4 bytes.
   case portRead(port: UInt16, size: Int)
@@ -48,6 +49,14 @@ public enum VMExit: Equatable, Sendable {
 }
 
 extension VMExit {
+  /// Whether it tells of a write to a device, which has happened.
+  public var isWrite: Bool {
+    switch self {
+    case .portWrite, .memoryWrite: true
+    default: false
+    }
+  }
+
   /// The exit's cause without its operands, for accounting.
   public enum Cause: String, CaseIterable, Sendable {
     case portRead = "port read"

@@ -2,18 +2,46 @@ import CHost
 import Machine
 import X86
 
-/// Accesses that somebody outside the engine answers. A read leaves the engine and executes the instruction again; an
-/// instruction with several reads is executed once for each, and the answers that it already has are replayed to it.
+/// Accesses that somebody outside the engine answers: the responder, if there is one, at once. Otherwise a read leaves the
+/// engine and executes the instruction again; an instruction with several reads is executed once for each, and the
+/// answers that it already has are replayed to it.
 extension SoftwareProcessor {
   /// The answer to `exit`, or leaves the engine to get it.
   func answer(to exit: VMExit) throws(GuestFault) -> UInt64 {
     if replay.hasNext { return try replay.next() }
-    pendingExits.append(exit)
-    throw .exit
+    guard respond(to: exit) else {
+      pendingExits.append(exit)
+      throw .exit
+    }
+    cpu.pointee.completion.isValid = 0
+    guard cpu.pointee.completion.isRefused == 0 else {
+      cpu.pointee.completion.isRefused = 0
+      throw .generalProtection()
+    }
+    return cpu.pointee.completion.data
+  }
+
+  /// Has `exit` answered without leaving the engine. False: the engine has to be left.
+  ///
+  /// What the answer brings about, like an interrupt or the wish to stop, comes before the next instruction.
+  func respond(to exit: VMExit) -> Bool {
+    // The responder knows nothing of x87 registers that are in the host's; one exit puts them back.
+    guard let responder, cpu.pointee.engine.x87Residence == X87Residence.memory.rawValue else { return false }
+    let (guest, host) = (nativeMXCSR(), cpu.pointee.engine.hostMXCSR)
+    if guest != host { nativeSetMXCSR(host) }
+    responder.respond(to: exit)
+    if nativeMXCSR() != guest { nativeSetMXCSR(guest) }
+    if attentionLoad(cpu.pointee.engine.attention.unsafelyUnwrapped) != 0 {
+      cpu.pointee.engine.stopReason |= StopReason.serialize
+    }
+    return true
   }
 
   /// `size` bytes, 1 to 8, of a device. Odd sizes, from accesses that cross a page, go in power-of-two pieces.
   func deviceLoad(_ address: GuestPhysicalAddress, size: Int) throws(GuestFault) -> UInt64 {
+    if size == 4, address.rawValue == cpu.pointee.engine.numberAddress, responder != nil, replay.isEmpty {
+      return UInt64(cpu.pointee.engine.number)
+    }
     if size.nonzeroBitCount == 1 { return try answer(to: .memoryRead(address: address, size: size)) }
     var value: UInt64 = 0
     for index in 0..<size {
